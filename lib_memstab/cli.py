@@ -1,0 +1,121 @@
+"""The command line: `python -m lib_memstab COMMAND`.
+
+A command is a module with `add_arguments(parser)` and `run(args) -> int`, imported only when it is named; so the list
+of commands, the help and `--setup` work with the standard library alone. `--setup` and `--json` belong to every
+command and are added here; a command reads `args.json`.
+
+Exit codes: 0, 1 (a finding) or 2 (bad use, or something is not installed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from lib_memstab import __version__
+from lib_memstab.lab.environment import EnvironmentSetupError, ensure_environment
+
+log = logging.getLogger("memstab")
+
+PROGRAM = "python -m lib_memstab"
+BAD_USE = 2
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand: the module it lives in, what it does in one line, and a call that works as it stands."""
+
+    module: str
+    help: str
+    example: str
+
+
+COMMANDS = {
+    "demo": Command(
+        "lib_memstab.lab.demo",
+        "sample the lab model with and without the method, and write pictures, sheet and curve",
+        f"{PROGRAM} demo --setup",
+    ),
+    "bench": Command(
+        "lib_memstab.lab.bench",
+        "measure detection and suppression on the final split and print the table",
+        f"{PROGRAM} bench --setup --json",
+    ),
+    "train": Command(
+        "lib_memstab.lab.train",
+        "train the lab model again from nothing",
+        f"{PROGRAM} train --setup --work work --out work/model",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `argv` without the program's name, by default the process's own.
+
+    Raises SystemExit as argparse does: 0 after --help and --version, 2 for arguments it does not know.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    log.setLevel(logging.INFO)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    try:
+        if name in COMMANDS and "--setup" in arguments:
+            return _run_in_own_environment(arguments)
+        return _run_here(name, arguments)
+    except EnvironmentSetupError as error:
+        log.error("%s", error)
+        return BAD_USE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run_in_own_environment(arguments: Sequence[str]) -> int:
+    python = ensure_environment("demo")
+    again = [argument for argument in arguments if argument != "--setup"]
+    return subprocess.call([str(python), "-m", "lib_memstab", *again])
+
+
+def _run_here(name: str, arguments: Sequence[str]) -> int:
+    try:
+        module = importlib.import_module(COMMANDS[name].module) if name in COMMANDS else None
+        args = _parser(name, module).parse_args(arguments)
+        return module.run(args) if module else BAD_USE
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == __package__:
+            raise
+        if {"-h", "--help"} & set(arguments):
+            _parser(name, None).parse_args(arguments)
+        log.error("%s: %s; `%s %s --setup` installs what it needs and runs it", name, error, PROGRAM, name)
+        return BAD_USE
+
+
+def _parser(chosen: str, module: ModuleType | None) -> argparse.ArgumentParser:
+    """All commands with what they share; the chosen one with its own arguments, where its module could be imported."""
+    parser = argparse.ArgumentParser(PROGRAM, description="Detect and suppress replayed training pictures.")
+    parser.add_argument("--version", action="version", version=f"MemStab {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        epilog = f"example: {command.example}"
+        if name == chosen and module is None:
+            epilog += f"\n{name}'s own options are listed by: {PROGRAM} {name} --setup --help"
+        sub = commands.add_parser(
+            name,
+            help=command.help,
+            description=command.help[:1].upper() + command.help[1:] + ".",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if name == chosen and module is not None:
+            module.add_arguments(sub)
+        shared = sub.add_argument_group("options of every command")
+        shared.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+        shared.add_argument("--setup", action="store_true", help="install what is missing into .venv and run there")
+    return parser
