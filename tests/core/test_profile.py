@@ -1,0 +1,348 @@
+"""Profile files: what is saved comes back, and nothing else is accepted."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib_memstab.core import profile as profiles
+from lib_memstab.core.profile import (
+    Calibration,
+    Checkpoint,
+    Covered,
+    Latent,
+    Profile,
+    ProfileError,
+    Statistic,
+    Versions,
+    check_name,
+    from_bytes,
+    load,
+    match,
+    save,
+)
+from lib_memstab.core.region import Region
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "profile.json"
+SHA256 = "0123456789abcdef" * 4
+
+COVERED = Covered(
+    samplers=("Euler", "DPM++ 2M"),
+    schedulers=("Automatic",),
+    steps=(20, 30),
+    guidance=(7.0, 7.5),
+    sizes=((64, 64), (64, 96)),
+    trajectories=16,
+    prompts="320 ordinary prompts of MemStab",
+)
+REGION = Region(
+    log_sigma=np.array([-2.5, -0.125, 1.0, 2.5]),
+    mean=np.array([0.1, 0.0, -0.3, 1e-17]),
+    deviation=np.array([0.05, 0.07, 1 / 3, 1.0]),
+    peaks=np.arange(16) / 8 - 0.5,
+)
+PROFILE = Profile(
+    name="dreamy v1.0 (pruned)",
+    checkpoint=Checkpoint("dreamy – 夢.safetensors", SHA256),
+    latent=Latent(4),
+    prediction="epsilon",
+    created="2026-01-31",
+    versions=Versions("0.1.0", "2.1.2", "WebUI v1.10.1"),
+    statistic=Statistic(),
+    modes={"txt2img": Calibration(REGION, COVERED)},
+)
+JOB = {
+    "checkpoint": PROFILE.checkpoint,
+    "channels": 4,
+    "mode": "txt2img",
+    "sampler": "Euler",
+    "scheduler": "Automatic",
+    "steps": 20,
+    "guidance": 7.5,
+    "size": (64, 64),
+}
+
+finite = st.floats(-1e6, 1e6)
+lines = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=30)
+versions = st.builds(Versions, lines, lines, lines)
+
+
+@st.composite
+def regions(draw):
+    count = draw(st.integers(2, 6))
+    places = sorted(draw(st.sets(finite, min_size=count, max_size=count)))
+    means = draw(st.lists(finite, min_size=count, max_size=count))
+    spreads = draw(st.lists(st.floats(1e-9, 1e6), min_size=count, max_size=count))
+    return Region(*map(np.array, (places, means, spreads, sorted(draw(st.lists(finite, min_size=8, max_size=20))))))
+
+
+@st.composite
+def calibrations(draw):
+    covered = Covered(
+        samplers=tuple(draw(st.lists(lines, min_size=1, max_size=3))),
+        schedulers=tuple(draw(st.lists(lines, min_size=1, max_size=2))),
+        steps=tuple(sorted(draw(st.tuples(st.integers(1, 150), st.integers(1, 150))))),
+        guidance=tuple(sorted(draw(st.tuples(st.floats(0, 30), st.floats(0, 30))))),
+        sizes=tuple(draw(st.lists(st.tuples(st.integers(1, 512), st.integers(1, 512)), min_size=1, max_size=3))),
+        trajectories=draw(st.integers(8, 10_000)),
+        prompts=draw(lines),
+    )
+    return Calibration(draw(regions()), covered)
+
+
+PROFILES = st.builds(
+    Profile,
+    name=st.from_regex(r"[a-b][A-Za-z0-9 ._+()-]{0,20}[0-9]", fullmatch=True),
+    checkpoint=st.builds(Checkpoint, lines, st.none() | st.just(SHA256)),
+    latent=st.builds(Latent, st.integers(1, 1024)),
+    prediction=st.sampled_from(["epsilon", "v_prediction"]),
+    created=st.dates().map(lambda day: day.isoformat()),
+    versions=versions,
+    statistic=st.builds(Statistic, reference_guidance=st.floats(1, 100)),
+    modes=st.dictionaries(st.sampled_from(["txt2img", "img2img"]), calibrations(), min_size=1),
+)
+
+
+def rewritten(change):
+    """A profile file with a right checksum whose content was changed."""
+    content = PROFILE.to_dict()
+    change(content)
+    del content["checksum"]
+    content["checksum"] = profiles.hashlib.sha256(profiles._canonical(content).encode()).hexdigest()
+    return json.dumps(content).encode()
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(PROFILES)
+def test_what_is_saved_comes_back_float_by_float(tmp_path_factory, profile):
+    path = save(profile, tmp_path_factory.mktemp("profiles"))
+    again = load(path)
+    assert again.to_dict() == profile.to_dict()
+    assert again.checksum == profile.checksum
+    for mode, calibration in profile.modes.items():
+        for field in dataclasses.fields(Region):
+            before, after = getattr(calibration.region, field.name), getattr(again.modes[mode].region, field.name)
+            assert after.dtype == np.float64
+            np.testing.assert_array_equal(after, before)
+        assert again.modes[mode].covered == calibration.covered
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(st.data())
+def test_any_wrong_byte_is_refused(data):
+    content = bytearray(PROFILE.to_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(ProfileError, match=r"re-calibrate|update MemStab"):
+        from_bytes(bytes(content))
+
+
+def test_any_truncation_is_refused():
+    content = PROFILE.to_bytes()
+    for length in range(len(content)):
+        with pytest.raises(ProfileError):
+            from_bytes(content[:length])
+
+
+@hypothesis.settings(max_examples=100, deadline=None)
+@hypothesis.given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_refused(content):
+    with pytest.raises(ProfileError):
+        from_bytes(content)
+
+
+def test_a_checkout_with_the_line_ends_of_windows_is_the_same_profile():
+    assert from_bytes(PROFILE.to_bytes().replace(b"\n", b"\r\n")).checksum == PROFILE.checksum
+
+
+def test_the_golden_file_is_written_and_read_byte_for_byte():
+    assert GOLDEN.read_bytes().replace(b"\r\n", b"\n") == PROFILE.to_bytes()
+    assert load(GOLDEN).to_dict() == PROFILE.to_dict()
+
+
+def test_the_golden_file_follows_the_published_schema():
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((ROOT / "profiles" / "profile.schema.json").read_text("utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    content = json.loads(GOLDEN.read_bytes())
+    validator.validate(content)
+    for name in content:
+        assert not validator.is_valid({key: value for key, value in content.items() if key != name})
+    assert not validator.is_valid({**content, "more": 1})
+
+
+def test_every_field_is_described_in_the_schema():
+    schema = json.loads((ROOT / "profiles" / "profile.schema.json").read_text("utf-8"))
+
+    def undescribed(part, where):
+        for name, field in part.get("properties", {}).items():
+            if "description" not in field:
+                yield f"{where}.{name}"
+            yield from undescribed(field, f"{where}.{name}")
+
+    assert not [*undescribed(schema, ""), *undescribed(schema["$defs"]["calibration"], "calibration")]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(schema=2), "schema is 2 .* update MemStab"),
+        (lambda content: content.update(schema=True), "'schema' is missing or not a whole number"),
+        (lambda content: content.pop("schema"), "'schema' is missing"),
+        (lambda content: content.update(more=1), "'more' is unknown"),
+        (lambda content: content.pop("latent"), "'latent' is missing"),
+        (lambda content: content["latent"].pop("scale"), "'latent.scale' is missing"),
+        (lambda content: content["latent"].update(channels=4.0), None),
+        (lambda content: content["latent"].update(channels=True), "'latent.channels' should be int"),
+        (lambda content: content["latent"].update(channels=0), "1 to 1024 channels"),
+        (lambda content: content["checkpoint"].update(sha256="AB"), "64 lower-case"),
+        (lambda content: content["checkpoint"].update(name=["x"]), "'checkpoint.name' should be str"),
+        (lambda content: content["checkpoint"].update(name="a\x1b[2J"), "'checkpoint.name' should be str"),
+        (lambda content: content.update(name="../../autoexec"), "no name for a profile"),
+        (lambda content: content.update(prediction="x0"), "'prediction' should be 'epsilon' or 'v_prediction'"),
+        (lambda content: content.update(created="2026-02-30"), "YYYY-MM-DD"),
+        (lambda content: content["statistic"].update(name="magnitude"), "'statistic.name' should be 'path length'"),
+        (lambda content: content.update(modes={}), "at least one of"),
+        (lambda content: content["modes"].update(inpaint={}), "should be 'txt2img' or 'img2img'"),
+        (lambda content: content["modes"]["txt2img"]["region"]["mean"].append(1), "one mean and deviation"),
+        (lambda content: content["modes"]["txt2img"]["region"]["mean"].__setitem__(0, None), "region.mean' should be"),
+        (lambda content: content["modes"]["txt2img"]["region"]["peaks"].reverse(), "rising peaks"),
+        (lambda content: content["modes"]["txt2img"]["region"].update(deviation=[1, 1, 0, 1]), "above zero"),
+        (lambda content: content["modes"]["txt2img"]["region"].update(mean=[1, 1, 1, 10**400]), "should be float"),
+        (lambda content: content["modes"]["txt2img"]["covered"].update(steps=[30, 20]), r"steps are \[low, high\]"),
+        (lambda content: content["modes"]["txt2img"]["covered"].update(steps=[30]), "covered.steps' should be"),
+        (lambda content: content["modes"]["txt2img"]["covered"].update(sizes=[[64, 64, 64]]), "covered.sizes'"),
+        (lambda content: content["modes"]["txt2img"]["covered"].update(samplers=[]), "at least one sampler"),
+    ],
+)
+def test_a_wrong_field_is_named(change, message):
+    with pytest.raises(ProfileError, match=message) as caught:
+        from_bytes(rewritten(change), "profiles/x.json")
+    assert str(caught.value).startswith("profiles/x.json ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b'{"schema": 1, "schema": 1}', "stands twice"),
+        (b'{"schema": NaN}', "NaN is not a number"),
+        (b'{"schema": ' + b"9" * 5000 + b"}", "not JSON|update MemStab"),
+        (b'{"schema": 1, "latent": ' + b"[" * 200_000, "not JSON"),
+        (b'{"a":' * 100_000, "not JSON"),
+        (b"\xff\xfe{}", "not JSON"),
+        (b" " * (profiles.MAX_BYTES + 1), "larger than 1048576 bytes"),
+    ],
+)
+def test_a_hostile_file_is_refused_with_its_reason(tmp_path, content, message):
+    path = tmp_path / "hostile.json"
+    path.write_bytes(content)
+    with pytest.raises(ProfileError, match=message):
+        load(path)
+    assert path.read_bytes() == content
+
+
+def test_a_missing_file_and_a_folder_are_profile_errors(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path, Path("a\0b")):
+        with pytest.raises(ProfileError, match="cannot be read"):
+            load(path)
+
+
+def test_an_interrupted_save_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = save(PROFILE, tmp_path)
+
+    def fail(handle):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(profiles.os, "fsync", fail)
+    with pytest.raises(ProfileError, match="disk full"):
+        save(dataclasses.replace(PROFILE, created="2027-01-01"), tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert load(path).created == PROFILE.created
+
+
+def test_a_profile_that_would_be_too_large_is_not_saved(tmp_path):
+    huge = dataclasses.replace(REGION, peaks=np.arange(200_000) / 7)
+    with pytest.raises(ProfileError, match="larger than"):
+        save(dataclasses.replace(PROFILE, modes={"txt2img": Calibration(huge, COVERED)}), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a", "SDXL 1.0 + vae (fp16)", "x" * 80, "console", "auto2"])
+def test_safe_names(name):
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "x" * 81,
+        ".hidden",
+        "a/b",
+        "a\\b",
+        "..",
+        "a.",
+        "a ",
+        " a",
+        "a\n",
+        "a:b",
+        "a,b",
+        'a"',
+        "con",
+        "NUL.txt",
+        "com1 .x",
+        "Auto",
+        "夢",
+    ],
+)
+def test_names_that_some_system_would_not_take(name):
+    with pytest.raises(ProfileError, match="no name for a profile"):
+        check_name(name)
+
+
+def test_a_job_like_the_calibration_is_exact():
+    found = match(PROFILE, **JOB)
+    assert found.state == "exact"
+    assert "16 trajectories" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"sampler": "Heun"}, "sampler Heun"),
+        ({"scheduler": "Karras"}, "schedule Karras"),
+        ({"steps": 31}, "31 steps"),
+        ({"guidance": 12.0}, "guidance 12"),
+        ({"size": (96, 64)}, "latents of 96 by 64"),
+        ({"checkpoint": Checkpoint(PROFILE.checkpoint.name, None)}, "known by its name only"),
+        ({"sampler": "Heun", "steps": 10}, "sampler Heun, 10 steps"),
+    ],
+)
+def test_the_same_checkpoint_sampled_otherwise_is_a_transfer(change, reason):
+    found = match(PROFILE, **{**JOB, **change})
+    assert found.state == "transfer"
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"channels": 16}, "latents of 4 channels, not 16"),
+        ({"mode": "img2img"}, "not calibrated for img2img"),
+        ({"checkpoint": Checkpoint(PROFILE.checkpoint.name, "f" * 64)}, "not the loaded checkpoint"),
+        ({"checkpoint": Checkpoint("other", None)}, "not the loaded checkpoint"),
+    ],
+)
+def test_what_a_profile_is_not_for(change, reason):
+    found = match(PROFILE, **{**JOB, **change})
+    assert found.state == "none"
+    assert reason in found.reason
