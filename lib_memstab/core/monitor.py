@@ -1,0 +1,179 @@
+"""One job: observe every denoiser evaluation, judge each image, suppress where it is outside, report at the end."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lib_memstab import __version__
+from lib_memstab.core.detection import Detector
+from lib_memstab.core.measurement import measure
+from lib_memstab.core.region import Region
+from lib_memstab.core.report import ImageReport, ProfileUse, StepCounts, Trace, Verdict
+from lib_memstab.core.suppression import Evaluate, Evaluation, Flags, Rule, TextRows, spread
+
+log = logging.getLogger("memstab")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user chooses: mode, about one false alarm in `sensitivity` ordinary images, and how hard to pull back."""
+
+    mode: Literal["suppress", "detect"] = "suppress"
+    sensitivity: float = 1000.0
+    strength: float = 1.0
+
+
+class Monitor:
+    """Watches one job's denoiser; its two hooks are called around every evaluation with the job's whole batch.
+
+    `region` None, or a `reason`, makes every verdict "not measured" and leaves every tensor as it is. An error inside
+    ends the measurement, not the job: it is logged once, and tensors pass through unchanged from then on.
+    """
+
+    def __init__(
+        self,
+        region: Region | None,
+        settings: Settings,
+        rule: Rule,
+        guidance: float,
+        rows: TextRows | None = None,
+        reason: str | None = None,
+    ) -> None:
+        self.settings, self.rule, self.guidance, self.rows = settings, rule, guidance, rows
+        self.reason = reason if region is not None else reason or "no profile"
+        self.detector = None if region is None else Detector(region, region.threshold(settings.sensitivity))
+        self.flagged: Tensor | None = None
+        self.suppressed: Tensor | None = None
+        self.evaluations = 0
+        self._text: Tensor | None = None
+
+    def condition(self, text: Tensor) -> Tensor:
+        """Before an evaluation: the text rows [B, T, D] to evaluate with."""
+        self._text = text
+        if self.reason is not None or self.flagged is None or self.rows is None or self.settings.mode == "detect":
+            return text
+        try:
+            self._text = torch.where(spread(self.flagged, text) > 0, self.rule.condition(text, self.rows), text)
+        except Exception as error:
+            self._give_up(error)
+        return self._text if self.reason is None else text
+
+    def evaluated(self, x: Tensor, sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor, eps: Tensor, evaluate: Evaluate | None = None) -> Tensor:
+        """After an evaluation: the guided noise prediction to go on with, `eps` [B, C, H, W] itself where nothing is flagged."""
+        self.evaluations += 1
+        if self.reason is not None or self.detector is None:
+            return eps
+        try:
+            return self._judge(Evaluation(x, sigma, eps_cond, eps_uncond, eps, self.guidance, self._text, evaluate))
+        except Exception as error:
+            self._give_up(error)
+            return eps
+
+    def _judge(self, evaluation: Evaluation) -> Tensor:
+        assert self.detector is not None
+        excess = self.detector.update(measure(evaluation.sigma, evaluation.eps_cond, evaluation.eps_uncond))
+        before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
+        threshold = self.detector.threshold
+        self.flagged = before | (excess > threshold)
+        evidence = (self.detector.score - threshold).clamp(min=0)
+        flags = Flags(self.flagged, before, evidence, excess, excess, threshold)
+        if self.settings.mode == "detect":
+            return evaluation.eps
+        guided = self.rule.guide(evaluation, flags)
+        self.suppressed = self.flagged.float() if self.suppressed is None else self.suppressed + self.flagged
+        return torch.where(spread(self.flagged, guided) > 0, guided, evaluation.eps)
+
+    def reports(
+        self,
+        count: int,
+        profile: ProfileUse | None = None,
+        host: str = "",
+        partial: tuple[int, int] | None = None,
+    ) -> list[ImageReport]:
+        """What there is to tell of each of the job's `count` images; the one place where tensors come to the host.
+
+        Steps are denoiser evaluations; two-stage samplers have two to a sampling step.
+        """
+        detector = self.detector
+        if self.reason is not None or detector is None or detector.evaluations == 0:
+            reason = self.reason or "the job ended before its first denoiser evaluation"
+            return [self._report("not measured", reason, profile, host, partial)] * count
+        suppressed = torch.zeros_like(detector.score) if self.suppressed is None else self.suppressed
+        extra = torch.zeros_like(detector.score) if self.rule.extra is None else self.rule.extra
+        facts = torch.stack([detector.score, detector.measured, detector.outside_count, detector.first_outside, suppressed, extra])
+        rows = torch.cat([facts.double(), detector.broken[None].double()]).T.tolist()
+        curves = torch.stack([torch.stack(entry) for entry in detector.trace]).double().permute(2, 1, 0).tolist()
+        return [self._row(row, curve, profile, host, partial) for row, curve in zip(rows, curves, strict=True)]
+
+    def _row(self, row: list[float], curve: list[list[float]], profile: ProfileUse | None, host: str, partial: tuple[int, int] | None) -> ImageReport:
+        score, measured, outside, first, suppressed, extra, broken = row
+        reason = ""
+        if broken:
+            reason = "the latent held values that are not finite"
+        elif measured == 0:
+            reason = "no evaluation had separate predictions with and without the prompt"
+        elif measured < self.evaluations:
+            reason = f"{int(measured)} of {self.evaluations} evaluations could be measured"
+        assert self.detector is not None
+        verdict: Verdict = "clear"
+        if broken or measured == 0:
+            verdict = "not measured"
+        elif outside:
+            verdict = "suppressed" if suppressed else "flagged"
+        counts = StepCounts(int(measured), int(outside), int(suppressed), int(first) + 1 if outside else None)
+        trace = Trace(*(tuple(value if math.isfinite(value) else None for value in line) for line in curve))
+        known = verdict != "not measured"
+        return self._report(
+            verdict,
+            reason,
+            profile,
+            host,
+            partial,
+            score=score if known else None,
+            p_value=float(self.detector.region.p_value(score)) if known else None,
+            steps=counts,
+            trace=trace,
+            extra=int(extra),
+        )
+
+    def _report(
+        self,
+        verdict: Verdict,
+        reason: str,
+        profile: ProfileUse | None,
+        host: str,
+        partial: tuple[int, int] | None,
+        score: float | None = None,
+        p_value: float | None = None,
+        steps: StepCounts | None = None,
+        trace: Trace | None = None,
+        extra: int = 0,
+    ) -> ImageReport:
+        return ImageReport(
+            verdict=verdict,
+            reason=reason,
+            partial=partial,
+            score=score,
+            p_value=p_value,
+            sensitivity=self.settings.sensitivity,
+            mode=self.settings.mode,
+            profile=profile,
+            steps=steps or StepCounts(0, 0, 0, None),
+            trace=trace or Trace((), (), (), ()),
+            passes=(),
+            host=host,
+            version=__version__,
+            extra_evaluations=extra,
+            strength=self.settings.strength,
+            rule=self.rule.name if self.settings.mode == "suppress" else "",
+        )
+
+    def _give_up(self, error: Exception) -> None:
+        self.reason = f"inner error: {type(error).__name__}: {error}"
+        log.warning("MemStab stopped measuring this job (%s); the picture is as without it", self.reason, exc_info=error)

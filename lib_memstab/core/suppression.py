@@ -1,0 +1,119 @@
+"""Rules that pull a flagged image's updates back into the region, and the text rows they may touch.
+
+A rule sees a whole batch and answers for all of it; the monitor takes its answer only for flagged rows, so every other
+image stays bit-identical. All of it runs on the device without a host synchronisation, and no rule here asks for extra
+denoiser evaluations unless it says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+Evaluate = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(x rows, sigma rows, text rows) -> conditional noise prediction of those rows: one extra evaluation each."""
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """The text conditioning of a batch as a host knows it.
+
+    Attributes:
+        empty: features of the empty prompt, [B, T, D] or [1, T, D].
+        words: bool [B, T]; the begin mark and the user's words. All else is end marks and padding.
+    """
+
+    empty: Tensor
+    words: Tensor
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What is known of each image at one evaluation, all [B].
+
+    Attributes:
+        flagged: outside now or at an earlier evaluation.
+        before: flagged at an earlier evaluation.
+        evidence: by how much the score so far is above the threshold, in standard deviations; zero if not flagged.
+        excess: standardised excess of this evaluation.
+        local: standardised excess of this evaluation's own update norm, whatever came before.
+        threshold: score from which an image is flagged.
+    """
+
+    flagged: Tensor
+    before: Tensor
+    evidence: Tensor
+    excess: Tensor
+    local: Tensor
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One denoiser evaluation: x = x0 + sigma noise, predictions [B, C, H, W], sigma [B], the guidance scale in use."""
+
+    x: Tensor
+    sigma: Tensor
+    eps_cond: Tensor
+    eps_uncond: Tensor
+    eps: Tensor
+    guidance: float
+    text: Tensor | None
+    evaluate: Evaluate | None
+
+
+def spread(values: Tensor, like: Tensor) -> Tensor:
+    """`values` [B] shaped to multiply `like` [B, ...]."""
+    return values.to(like.dtype).view(-1, *[1] * (like.ndim - 1))
+
+
+class Rule:
+    """Does nothing: the picture as it comes."""
+
+    name: ClassVar[str] = "none"
+
+    def __init__(self, strength: float = 1.0) -> None:
+        self.strength = strength
+        self.extra: Tensor | None = None
+
+    def condition(self, text: Tensor, rows: TextRows) -> Tensor:
+        """Text rows for flagged images' next evaluation, [B, T, D]."""
+        return text
+
+    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
+        """Guided noise prediction for flagged images, [B, C, H, W]."""
+        return evaluation.eps
+
+
+class GuidanceOff(Rule):
+    """Unconditional prediction from the flag on."""
+
+    name = "guidance off"
+
+    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
+        return evaluation.eps_uncond
+
+
+def end_swapped(text: Tensor, rows: TextRows, share: float = 1.0) -> Tensor:
+    """Text with its end mark and padding moved by `share` towards the empty prompt's; the user's words stay."""
+    moved = torch.lerp(text, rows.empty.to(text).expand_as(text), share)
+    return torch.where(rows.words[..., None], text, moved)
+
+
+class EndSwap(Rule):
+    """End mark and padding of the prompt replaced by the empty prompt's from the flag on; no guidance at the flag itself."""
+
+    name = "end swap"
+
+    def condition(self, text: Tensor, rows: TextRows) -> Tensor:
+        return end_swapped(text, rows, min(1.0, self.strength))
+
+    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
+        return torch.where(spread(flags.before, evaluation.eps) > 0, evaluation.eps, evaluation.eps_uncond)
+
+
+RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Rule, GuidanceOff, EndSwap)}

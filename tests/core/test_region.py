@@ -1,0 +1,98 @@
+"""The stability region and the honesty of its false-alarm rate."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib_memstab.core.region import GRID, Region, RegionError, learn, on_grid
+
+
+def ordinary(count, rng):
+    """Smooth Gaussian curves [count, K] around 0.01, as correlated over noise level as path lengths are."""
+    steps = rng.standard_normal((count, 6)) * 0.02
+    basis = np.stack([np.exp(-((np.linspace(0, 5, len(GRID)) - k) ** 2)) for k in range(6)])
+    return 0.01 + steps @ basis
+
+
+def scores(region, curves):
+    return ((curves - region.mean) / region.deviation).max(axis=1)
+
+
+@pytest.mark.parametrize("sensitivity", [10, 100])
+@pytest.mark.parametrize("count", [16, 64, 256])
+def test_false_alarms_over_a_trajectory_do_not_exceed_the_stated_rate(count, sensitivity):
+    rng = np.random.default_rng(count)
+    rates = []
+    for _ in range(30):
+        region = learn(ordinary(count, rng))
+        rates.append((scores(region, ordinary(2000, rng)) > region.threshold(sensitivity)).mean())
+    assert np.mean(rates) < 1.35 / sensitivity
+
+
+def test_a_large_calibration_has_about_the_stated_rate():
+    rng = np.random.default_rng(1)
+    region = learn(ordinary(512, rng))
+    rate = (scores(region, ordinary(20000, rng)) > region.threshold(10)).mean()
+    assert 0.07 < rate < 0.13
+
+
+@pytest.mark.parametrize("sensitivity", [1.5, 2, 4, 10, 100, 1000, 1e6])
+def test_threshold_and_p_value_are_inverse(sensitivity):
+    region = learn(ordinary(64, np.random.default_rng(2)))
+    assert float(region.p_value(region.threshold(sensitivity))) == pytest.approx(1 / sensitivity, rel=0.02)
+
+
+def test_p_values_fall_with_the_score():
+    region = learn(ordinary(64, np.random.default_rng(3)))
+    values = region.p_value(np.linspace(-5, 30, 400))
+    assert (np.diff(values) <= 1e-12).all()
+    assert values[0] == pytest.approx(1)
+    assert 0 < values[-1] < 1e-6
+
+
+def test_fewer_trajectories_have_a_higher_threshold_on_average():
+    rng = np.random.default_rng(4)
+    few = np.mean([learn(ordinary(16, rng)).threshold(1000) for _ in range(40)])
+    many = np.mean([learn(ordinary(256, rng)).threshold(1000) for _ in range(10)])
+    assert few > many
+
+
+def test_too_few_or_equal_trajectories_make_no_region():
+    rng = np.random.default_rng(5)
+    with pytest.raises(RegionError, match="at least 8"):
+        learn(ordinary(7, rng))
+    with pytest.raises(RegionError, match="different prompts"):
+        learn(np.zeros((16, len(GRID))))
+
+
+@pytest.mark.parametrize("sensitivity", [1, 0, -3, float("nan")])
+def test_sensitivity_must_be_above_one(sensitivity):
+    with pytest.raises(RegionError, match="above 1"):
+        learn(ordinary(16, np.random.default_rng(6))).threshold(sensitivity)
+
+
+def test_a_region_of_bad_numbers_is_refused():
+    good = learn(ordinary(16, np.random.default_rng(7)))
+    with pytest.raises(RegionError, match="finite"):
+        Region(good.log_sigma, good.mean * np.nan, good.deviation, good.peaks)
+    with pytest.raises(RegionError, match="rising"):
+        Region(good.log_sigma[::-1], good.mean, good.deviation, good.peaks)
+
+
+def test_a_curve_is_known_only_where_its_trajectory_came():
+    sigma = np.array([4.0, 2.0, 1.0, 0.5])
+    curve = on_grid(sigma, np.log(sigma))
+    known = np.isfinite(curve)
+    assert np.exp(GRID[known]).min() > 0.4
+    assert np.exp(GRID[known]).max() < 5
+    inside = known & (np.exp(GRID) > 0.5) & (np.exp(GRID) < 4)
+    np.testing.assert_allclose(curve[inside], GRID[inside], atol=1e-9)
+
+
+def test_bounds_interpolate_over_log_sigma_and_are_flat_outside():
+    region = learn(ordinary(16, np.random.default_rng(8)))
+    middle = float(np.exp((GRID[3] + GRID[4]) / 2))
+    mean, deviation = region.bounds(torch.tensor([middle, 1e-6, 1e6]))
+    assert float(mean[0]) == pytest.approx((region.mean[3] + region.mean[4]) / 2, rel=1e-4)
+    assert float(mean[1]) == pytest.approx(region.mean[0], rel=1e-5)
+    assert float(deviation[2]) == pytest.approx(region.deviation[-1], rel=1e-5)
