@@ -1,0 +1,123 @@
+"""The lab's experiments: calibrate, generate watched batches, and read splits; shared by demo and bench."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib_memstab.core.measurement import PathLength, measure
+from lib_memstab.core.monitor import Monitor, Settings
+from lib_memstab.core.region import FloatArray, Region, on_grid
+from lib_memstab.core.report import ImageReport, ProfileUse
+from lib_memstab.core.suppression import Rule, TextRows
+from lib_memstab.lab.sampling import Evaluate, Job, sample
+from lib_memstab.lab.sd1_layout import LabModel, load_checkpoint
+
+MODEL_FOLDER = Path(__file__).parent / "model"
+CHECKPOINT = MODEL_FOLDER / "memstab-lab.safetensors"
+BATCH = 64
+
+Progress = Callable[[int], None]
+"""Called with the number of images that were finished."""
+
+
+def load_lab_model(device: torch.device | str = "cpu") -> LabModel:
+    """The committed lab model."""
+    return load_checkpoint(CHECKPOINT, device)
+
+
+def load_splits() -> dict[str, Any]:
+    """Calibration, tuning and final prompts; see `corpus.Corpus.splits`."""
+    splits: dict[str, Any] = json.loads((MODEL_FOLDER / "splits.json").read_text(encoding="utf-8"))
+    return splits
+
+
+def text_rows(model: LabModel, prompts: Sequence[str]) -> TextRows:
+    """Which text rows of each prompt are the user's words, and what the empty prompt's rows are."""
+    _, ends = model.tokenize(prompts)
+    positions = torch.arange(model.config.text_positions, device=ends.device)
+    return TextRows(model.encode_prompts([""]), positions[None] < ends[:, None])
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a list of prompts: final latents [N, 4, h, w], reports, denoiser evaluations of the sampler itself."""
+
+    latents: Tensor
+    reports: list[ImageReport] = field(default_factory=list)
+
+
+def batches(job: Job) -> list[Job]:
+    """A long job in batches of at most 64 images; images do not depend on how they are batched."""
+    cut = [slice(start, start + BATCH) for start in range(0, len(job.prompts), BATCH)]
+    return [
+        replace(job, prompts=job.prompts[part], seeds=job.seeds[part], init=None if job.init is None else job.init[part])
+        for part in cut
+    ]
+
+
+def generate(
+    model: LabModel,
+    job: Job,
+    region: Region | None = None,
+    settings: Settings | None = None,
+    rule: Callable[[], Rule] = Rule,
+    profile: ProfileUse | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Sample a job, watched if there are `settings`; a new monitor and a new rule for every batch."""
+    latents, reports = [], []
+    for part in batches(job):
+        monitor = None
+        if settings is not None:
+            monitor = Monitor(region, settings, rule(), job.guidance, text_rows(model, part.prompts))
+        latents.append(sample(model, part, monitor))
+        if monitor is not None:
+            reports += monitor.reports(len(part.prompts), profile, host="memstab lab")
+        if progress is not None:
+            progress(len(part.prompts))
+    return Run(torch.cat(latents), reports)
+
+
+class Recorder:
+    """Watches a batch without touching it and keeps its path lengths for a calibration."""
+
+    def __init__(self) -> None:
+        self._path = PathLength()
+        self._curve: list[tuple[Tensor, Tensor]] = []
+
+    def condition(self, text: Tensor) -> Tensor:
+        """The text as it is."""
+        return text
+
+    def evaluated(self, x: Tensor, sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor, eps: Tensor, evaluate: Evaluate) -> Tensor:
+        """The prediction as it is."""
+        measurement = measure(sigma, eps_cond, eps_uncond)
+        length = self._path.update(measurement.sigma, measurement.update_norm(), measurement.valid)
+        self._curve.append((measurement.sigma, length))
+        return eps
+
+    def curves(self) -> FloatArray:
+        """Log path lengths of the batch on the region's grid, [B, K]."""
+        sigma = torch.stack([sigma for sigma, _ in self._curve]).cpu().double().numpy()
+        length = torch.stack([length for _, length in self._curve]).cpu().double().numpy()
+        return np.stack([on_grid(sigma[:, row], np.log(length[:, row])) for row in range(sigma.shape[1])])
+
+
+def record(model: LabModel, job: Job, progress: Progress | None = None) -> tuple[Tensor, FloatArray]:
+    """Sample ordinary prompts for a calibration: final latents and curves [N, K]."""
+    latents, curves = [], []
+    for part in batches(job):
+        recorder = Recorder()
+        latents.append(sample(model, part, recorder))
+        curves.append(recorder.curves())
+        if progress is not None:
+            progress(len(part.prompts))
+    return torch.cat(latents), np.concatenate(curves)
