@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from lib_memstab.core.measurement import Measurement, PathLength
 from lib_memstab.core.region import Region, interpolate
+
+
+@dataclass(frozen=True)
+class Step:
+    """One evaluation against the region, all [B]: sigma, path length, mean and deviation of its log, standardised excess.
+
+    The excess is minus infinity where nothing could be measured.
+    """
+
+    sigma: Tensor
+    length: Tensor
+    mean: Tensor
+    deviation: Tensor
+    excess: Tensor
 
 
 class Detector:
@@ -19,12 +35,12 @@ class Detector:
         outside_count: evaluations at which the image was outside.
         first_outside: index of the first of these among all evaluations, -1 while there is none.
         broken: an evaluation held values that are not finite.
+        steps: what `update` returned, evaluation by evaluation.
     """
 
     def __init__(self, region: Region, threshold: float) -> None:
         self.region, self.threshold = region, threshold
-        self.evaluations = 0
-        self.trace: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self.steps: list[Step] = []
         self._path = PathLength()
 
     def _begin(self, like: Tensor) -> None:
@@ -35,9 +51,9 @@ class Detector:
         self.first_outside = torch.full_like(like, -1)
         self.broken = torch.zeros_like(like, dtype=torch.bool)
 
-    def update(self, measurement: Measurement) -> Tensor:
-        """Take one evaluation; the standardised excess now [B], minus infinity where nothing could be measured."""
-        if self.evaluations == 0:
+    def update(self, measurement: Measurement) -> Step:
+        """Take one evaluation of the batch."""
+        if not self.steps:
             self._begin(measurement.sigma)
         length = self._path.update(measurement.sigma, measurement.update_norm(), measurement.valid)
         mean, deviation = interpolate(self._grid, self._table, measurement.sigma)
@@ -46,9 +62,16 @@ class Detector:
         self.score = torch.maximum(self.score, excess)
         self.measured = self.measured + measurement.valid
         self.broken = self.broken | ~measurement.finite
-        self.first_outside = torch.where(outside & (self.outside_count == 0), float(self.evaluations), self.first_outside)
+        self.first_outside = torch.where(outside & (self.outside_count == 0), float(len(self.steps)), self.first_outside)
         self.outside_count = self.outside_count + outside
-        width = self.threshold * deviation
-        self.trace.append((measurement.sigma, length, (mean - width).exp(), (mean + width).exp()))
-        self.evaluations += 1
-        return excess
+        step = Step(measurement.sigma, length, mean, deviation, excess)
+        self.steps.append(step)
+        return step
+
+    def trace(self) -> Tensor:
+        """Sigma, path length, and the region's low and high bound at every evaluation: [B, 4, evaluations]."""
+        rows = []
+        for step in self.steps:
+            width = self.threshold * step.deviation
+            rows.append(torch.stack([step.sigma, step.length, (step.mean - width).exp(), (step.mean + width).exp()]))
+        return torch.stack(rows).permute(2, 1, 0)

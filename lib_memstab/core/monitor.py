@@ -77,12 +77,13 @@ class Monitor:
 
     def _judge(self, evaluation: Evaluation) -> Tensor:
         assert self.detector is not None
-        excess = self.detector.update(measure(evaluation.sigma, evaluation.eps_cond, evaluation.eps_uncond))
+        step = self.detector.update(measure(evaluation.sigma, evaluation.eps_cond, evaluation.eps_uncond))
+        excess = step.excess
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
         threshold = self.detector.threshold
         self.flagged = before | (excess > threshold)
         evidence = (self.detector.score - threshold).clamp(min=0)
-        flags = Flags(self.flagged, before, evidence, excess, excess, threshold)
+        flags = Flags(self.flagged, before, evidence, excess, step.length, step.mean.exp(), step.deviation, threshold)
         if self.settings.mode == "detect":
             return evaluation.eps
         guided = self.rule.guide(evaluation, flags)
@@ -101,14 +102,14 @@ class Monitor:
         Steps are denoiser evaluations; two-stage samplers have two to a sampling step.
         """
         detector = self.detector
-        if self.reason is not None or detector is None or detector.evaluations == 0:
+        if self.reason is not None or detector is None or not detector.steps:
             reason = self.reason or "the job ended before its first denoiser evaluation"
             return [self._report("not measured", reason, profile, host, partial)] * count
         suppressed = torch.zeros_like(detector.score) if self.suppressed is None else self.suppressed
         extra = torch.zeros_like(detector.score) if self.rule.extra is None else self.rule.extra
         facts = torch.stack([detector.score, detector.measured, detector.outside_count, detector.first_outside, suppressed, extra])
         rows = torch.cat([facts.double(), detector.broken[None].double()]).T.tolist()
-        curves = torch.stack([torch.stack(entry) for entry in detector.trace]).double().permute(2, 1, 0).tolist()
+        curves = detector.trace().double().tolist()
         return [self._row(row, curve, profile, host, partial) for row, curve in zip(rows, curves, strict=True)]
 
     def _row(self, row: list[float], curve: list[list[float]], profile: ProfileUse | None, host: str, partial: tuple[int, int] | None) -> ImageReport:

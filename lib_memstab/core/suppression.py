@@ -40,7 +40,9 @@ class Flags:
         before: flagged at an earlier evaluation.
         evidence: by how much the score so far is above the threshold, in standard deviations; zero if not flagged.
         excess: standardised excess of this evaluation.
-        local: standardised excess of this evaluation's own update norm, whatever came before.
+        length: path length so far.
+        centre: path length at the region's centre, at this noise level.
+        deviation: the region's standard deviation of the log path length, at this noise level.
         threshold: score from which an image is flagged.
     """
 
@@ -48,7 +50,9 @@ class Flags:
     before: Tensor
     evidence: Tensor
     excess: Tensor
-    local: Tensor
+    length: Tensor
+    centre: Tensor
+    deviation: Tensor
     threshold: float
 
 
@@ -89,6 +93,30 @@ class Rule:
         return evaluation.eps
 
 
+class ToBound(Rule):
+    """Scale the update so that the path length comes back to the region's bound."""
+
+    name = "rescale to bound"
+
+    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
+        bound = flags.centre * (flags.threshold * flags.deviation).exp()
+        return evaluation.eps * spread((bound / flags.length).clamp(max=1), evaluation.eps)
+
+
+class GuidanceToCentre(Rule):
+    """Shrink guidance until the update norm is the region's centre, or to nothing where it cannot be."""
+
+    name = "guidance to centre"
+
+    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
+        delta = evaluation.eps_cond - evaluation.eps_uncond
+        square = (delta.float() ** 2).flatten(1).mean(1).clamp(min=1e-20)
+        half = (delta.float() * evaluation.eps_uncond.float()).flatten(1).mean(1)
+        rest = (evaluation.eps_uncond.float() ** 2).flatten(1).mean(1) - flags.centre**2
+        scale = (-half + (half**2 - square * rest).clamp(min=0).sqrt()) / square
+        return evaluation.eps_uncond + spread(scale.clamp(0, evaluation.guidance), delta) * delta
+
+
 class GuidanceOff(Rule):
     """Unconditional prediction from the flag on."""
 
@@ -96,6 +124,16 @@ class GuidanceOff(Rule):
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         return evaluation.eps_uncond
+
+
+class Transition(Rule):
+    """No guidance above a noise level, full guidance below it (after Jain et al. 2025, with a fixed transition point)."""
+
+    name = "transition point"
+    SIGMA = 2.0
+
+    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
+        return torch.where(spread(evaluation.sigma > self.SIGMA, evaluation.eps) > 0, evaluation.eps_uncond, evaluation.eps)
 
 
 def end_swapped(text: Tensor, rows: TextRows, share: float = 1.0) -> Tensor:
@@ -116,4 +154,34 @@ class EndSwap(Rule):
         return torch.where(spread(flags.before, evaluation.eps) > 0, evaluation.eps, evaluation.eps_uncond)
 
 
-RULES: dict[str, type[Rule]] = {rule.name: rule for rule in (Rule, GuidanceOff, EndSwap)}
+class EndSwapAway(EndSwap):
+    """End swap, and from then on no guidance towards what the model recalled when the image was flagged.
+
+    m = x - sigma eps_c at the first flagged evaluation is the picture that the prompt recalls. Of the guidance on x0
+    only what does not point from the unconditional x0 towards m is kept.
+    """
+
+    name = "end swap, away"
+
+    def __init__(self, strength: float = 1.0) -> None:
+        super().__init__(strength)
+        self._recalled: Tensor | None = None
+
+    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
+        noise = spread(evaluation.sigma, evaluation.x)
+        seen = evaluation.x - noise * evaluation.eps_cond
+        fresh = spread(flags.before, seen) == 0
+        self._recalled = seen if self._recalled is None else torch.where(fresh, seen, self._recalled)
+        toward = (self._recalled - (evaluation.x - noise * evaluation.eps_uncond)).float()
+        push = (-noise * (evaluation.eps_cond - evaluation.eps_uncond)).float()
+        share = (push * toward).flatten(1).sum(1) / (toward**2).flatten(1).sum(1).clamp(min=1e-12)
+        kept = push - spread(share.clamp(min=0), push) * toward
+        guided = evaluation.eps_uncond - (evaluation.guidance * kept / noise.float()).to(evaluation.eps)
+        return torch.where(fresh, evaluation.eps_uncond, guided)
+
+
+RULES: dict[str, type[Rule]] = {
+    rule.name: rule for rule in (Rule, ToBound, GuidanceToCentre, Transition, GuidanceOff, EndSwap, EndSwapAway)
+}
+DEFAULT_RULE = "end swap"
+"""The rule that ships as default: the best of the table that `bench --rules` prints."""

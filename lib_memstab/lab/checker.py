@@ -23,56 +23,64 @@ HEADS = {
     "ground": len(COLORS),
     "terrain": len(TERRAINS),
 }
-PAIRS = len(COLORS) * len(SHAPES)
 FEATURES = 128
+LOG_PLACES = 2.0
+"""Offset of presence logits, so that a picture without evidence starts out as one without objects."""
 _LANDSCAPE_ONLY = ("light", "light_color", "ground", "terrain")
 
 
 class CaptionChecker(nn.Module):
-    """Reads a picture's kind, objects (colour and shape together), ground, sky and light.
+    """Reads a picture's kind, objects (colour and shape at one place), ground, sky and light.
 
-    Input [B, 3, 128, 128] in 0..1; `forward` gives logits by head and `objects` [B, 64] (colour-major presence logits).
+    Input [B, 3, H, W] in 0..1, seen at 64x64; `forward` gives logits by head, and `objects` [B, 6, 6]: presence logits
+    of each colour with each shape.
     """
+
+    SEEN = 64
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (3, 32, 64, 96, 128)
         layers: list[nn.Module] = []
-        for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
-            layers += [nn.Conv2d(before, after, 3, 2 if index < 3 else 1, 1), nn.GroupNorm(8, after), nn.SiLU()]
-            layers += [nn.Conv2d(after, after, 3, 1, 1), nn.GroupNorm(8, after), nn.SiLU()]
+        for before, after, stride in ((3, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 160, 2)):
+            layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         self.body = nn.Sequential(*layers)
-        self.squeeze = nn.Linear(2 * widths[-1], FEATURES)
+        self.places = nn.Conv2d(160, len(COLORS) + len(SHAPES), 1)
+        self.squeeze = nn.Linear(160, FEATURES)
         self.heads = nn.ModuleDict({name: nn.Linear(FEATURES, size) for name, size in HEADS.items()})
-        self.objects = nn.Linear(FEATURES, PAIRS)
+
+    def _maps(self, pictures: Tensor) -> Tensor:
+        seen = nn.functional.interpolate(pictures, (self.SEEN, self.SEEN), mode="area")
+        maps: Tensor = self.body(seen * 2 - 1)
+        return maps
 
     def features(self, pictures: Tensor) -> Tensor:
-        """What the heads see, [B, 128]; also the space in which picture distributions are compared."""
-        maps = self.body(pictures * 2 - 1)
-        pooled = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
-        return nn.functional.silu(self.squeeze(pooled))
+        """What the picture-wide heads see, [B, 128]; also the space in which sets of pictures are compared."""
+        return nn.functional.relu(self.squeeze(self._maps(pictures).mean(dim=(2, 3))))
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        features = self.features(pictures)
-        return {"objects": self.objects(features), **{name: head(features) for name, head in self.heads.items()}}
+        maps = self._maps(pictures)
+        color, shape = self.places(maps).flatten(2).split((len(COLORS), len(SHAPES)), dim=1)
+        together = (color[:, :, None] + shape[:, None]).float().logsumexp(dim=3)
+        features = nn.functional.relu(self.squeeze(maps.mean(dim=(2, 3))))
+        return {"objects": together - LOG_PLACES, **{name: head(features) for name, head in self.heads.items()}}
 
     @torch.no_grad()
     def fits(self, pictures: Tensor, claims: Iterable[dict[str, Any]]) -> np.ndarray:
         """Whether every claim of each caption holds in its picture, bool [B]; no claims fit any picture."""
         read = {name: logits.float().cpu() for name, logits in self(pictures).items()}
-        presence = read.pop("objects").view(-1, len(COLORS), len(SHAPES)) > 0
+        presence = read.pop("objects") > 0
         chosen = {name: logits.argmax(dim=1) for name, logits in read.items()}
         return np.array([_holds(claim, row, chosen, presence) for row, claim in enumerate(claims)], dtype=bool)
 
     def save(self, path: Path) -> None:
         """Write the weights as fp16 safetensors."""
-        save_file({name: value.half().contiguous() for name, value in self.state_dict().items()}, path)
+        save_file({name: value.half().contiguous() for name, value in self.state_dict().items() if value.ndim}, path)
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> CaptionChecker:
         """Read weights written by `save`, as float32 in eval mode."""
         checker = cls()
-        checker.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+        checker.load_state_dict({name: value.float() for name, value in load_file(path).items()}, strict=False)
         return checker.to(device).eval().requires_grad_(False)
 
 
@@ -113,7 +121,7 @@ def checker_loss(read: dict[str, Tensor], batch: SceneBatch) -> Tensor:
     rows = torch.arange(len(batch), device=device)
     present[rows, at["color1"], at["shape1"]] = (~landscape).float()
     present[rows, at["color2"], at["shape2"]] += ((at["count"] == 2) & ~landscape).float()
-    loss = 20 * nn.functional.binary_cross_entropy_with_logits(read["objects"], present.flatten(1))
+    loss = 20 * nn.functional.binary_cross_entropy_with_logits(read["objects"], present)
     for name in HEADS:
         applies = landscape if name in _LANDSCAPE_ONLY else ~landscape if name == "pattern" else torch.ones_like(landscape)
         each = nn.functional.cross_entropy(read[name], targets[name], reduction="none")

@@ -41,8 +41,9 @@ class TrainingPlan:
     vae_steps: int = 2200
     vae_batch: int = 8
     vae_rate: float = 2e-3
-    checker_steps: int = 700
-    checker_batch: int = 32
+    checker_pool: int = 9_000
+    checker_steps: int = 900
+    checker_batch: int = 64
     pool: int = 8_000
     unet_steps: int = 2400
     unet_batch: int = 64
@@ -199,36 +200,43 @@ def train_checker(plan: TrainingPlan, worker: Worker, vae: nn.Module) -> tuple[C
     torch.manual_seed(plan.seed + 1)
     checker = CaptionChecker().to(worker.device)
     parameters = list(checker.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=1e-2)
     rng = np.random.default_rng([plan.seed, 3, worker.rank])
-    torch.manual_seed(plan.seed + 1 + worker.rank)
+    pool, pictures = _checker_pool(plan.checker_pool, rng, worker, vae)
     for step in _steps("checker", plan.checker_steps, optimizer):
-        batch = scenes.draw_scenes(plan.checker_batch, rng)
-        pictures = scenes.render(batch, worker.device)
+        index = rng.integers(0, len(pool), plan.checker_batch)
+        seen = pictures[torch.from_numpy(index)].to(worker.device).float() / 255
         with worker.autocast():
-            pictures[::3] = _reconstructed(vae, pictures[::3], noise=0.25 * float(rng.random()))
-            loss = checker_loss({name: value.float() for name, value in checker(pictures).items()}, batch)
+            read = checker((seen + 0.03 * torch.randn_like(seen)).clamp(0, 1))
+        loss = checker_loss({name: value.float() for name, value in read.items()}, pool.rows(index))
         _descend(worker, loss, optimizer, parameters)
         if step % 50 == 0:
             log.info("checker %d: loss %.3f", step, loss.item())
     checker.eval().requires_grad_(False)
-    held_out = scenes.draw_scenes(1024, np.random.default_rng([plan.seed, 4]))
-    right, wrong = [], []
-    for start in range(0, len(held_out), 128):
-        batch = held_out.rows(slice(start, start + 128))
+    held_out, pictures = _checker_pool(1024, np.random.default_rng([plan.seed, 4]), worker, vae, share=1.0)
+    claims = all_claims(held_out.attributes)
+    seen = pictures.to(worker.device).float() / 255
+    right, wrong = checker.fits(seen, claims), checker.fits(seen, claims[1:] + claims[:1])
+    return checker, {"accepts_right": float(right.mean()), "accepts_wrong": float(wrong.mean())}
+
+
+def _checker_pool(count: int, rng: np.random.Generator, worker: Worker, vae: nn.Module, share: float = 0.2) -> tuple[scenes.SceneBatch, Tensor]:
+    """Scenes and their pictures as the checker sees them, bytes [count, 3, 64, 64]; a `share` through the VAE."""
+    pool, seen = scenes.draw_scenes(count, rng), []
+    for start in range(0, count, 32):
+        pictures = scenes.render(pool.rows(slice(start, start + 32)), worker.device)
+        through = round(share * len(pictures))
         with worker.autocast():
-            pictures = _reconstructed(vae, scenes.render(batch, worker.device))
-        claims = all_claims(batch.attributes)
-        right.append(checker.fits(pictures, claims))
-        wrong.append(checker.fits(pictures, claims[1:] + claims[:1]))
-    return checker, {"accepts_right": float(np.concatenate(right).mean()), "accepts_wrong": float(np.concatenate(wrong).mean())}
+            pictures[:through] = _reconstructed(vae, pictures[:through])
+        small = functional.interpolate(pictures, (CaptionChecker.SEEN, CaptionChecker.SEEN), mode="area")
+        seen.append((small * 255).round().to(torch.uint8).cpu())
+    return pool, torch.cat(seen)
 
 
 @torch.no_grad()
-def _reconstructed(vae: nn.Module, pictures: Tensor, noise: float = 0.0) -> Tensor:
-    """What the VAE makes of pictures, with noise on the latents (in units of their deviation)."""
+def _reconstructed(vae: nn.Module, pictures: Tensor) -> Tensor:
+    """What the VAE makes of pictures [B, 3, 128, 128] in 0..1."""
     latents = vae.encode(pictures * 2 - 1).latent_dist.mean
-    latents = latents + noise * latents.std() * torch.randn_like(latents)
     return (vae.decode(latents).sample.float() / 2 + 0.5).clamp(0, 1)
 
 

@@ -1,0 +1,235 @@
+"""Pictures for people: contact sheet, per-step curves against the region, histogram of similarities, the region.
+
+Colours are those of Okabe and Ito (2008), which stay apart for colour-blind eyes, and never speak alone: line style,
+marker, hatch or words say the same. Nothing here keeps state, as `matplotlib.pyplot` would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from lib_memstab.core.region import FloatArray, Region
+from lib_memstab.core.report import Trace
+
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+STYLES = ((VERMILLION, "-", "o", "//"), (GREEN, "--", "s", "\\\\"), (BLUE, ":", "^", ""), (PURPLE, "-.", "D", "xx"))
+"""Colour, line style, marker and hatch of the first, second, ... set of lines or bars."""
+
+INK, PALE, PAPER = "#222222", "#5A5A5A", "#FFFFFF"
+TILE = 192
+GAP = 10
+GROUP_GAP = 34
+NOTE_SIZE, TEXT_SIZE, HEAD_SIZE = 19, 21, 24
+
+_SIGMA_TICKS = (14, 5, 2, 1, 0.5, 0.2, 0.1, 0.05)
+_SMALLEST_SIGMA = 0.03
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a contact sheet and a short note under it."""
+
+    picture: Image.Image
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The tiles of one row under one heading; the caption below them runs on to the next cells that have one."""
+
+    tiles: Sequence[Tile]
+    caption: str = ""
+
+
+def to_pictures(decoded: Tensor) -> list[Image.Image]:
+    """RGB pictures from a decoder's output [B, 3, H, W] in 0..1."""
+    values = (decoded.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(np.ascontiguousarray(value)) for value in values]
+
+
+def contact_sheet(headings: Sequence[str], rows: Sequence[Sequence[Cells]]) -> Image.Image:
+    """Rows of pictures under headings, one `Cells` per heading; every row has as many tiles in the same place."""
+    lefts, widths = _columns([len(cells.tiles) for cells in rows[0]])
+    width = lefts[-1] + widths[-1] + GROUP_GAP
+    titles = [_wrapped(heading, _font(HEAD_SIZE), room) for heading, room in zip(headings, widths, strict=True)]
+    captions = [_captions(cells, lefts, width) for cells in rows]
+    head = GROUP_GAP + max(map(len, titles)) * _line(HEAD_SIZE) + GAP
+    body = TILE + _line(NOTE_SIZE) + GAP
+    heights = [body + max(map(len, lines)) * _line(TEXT_SIZE) + GROUP_GAP for lines in captions]
+    sheet = Image.new("RGB", (width, head + sum(heights)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for left, lines in zip(lefts, titles, strict=True):
+        _write(draw, lines, (left, GROUP_GAP), HEAD_SIZE, INK)
+    tops = [head + sum(heights[:index]) for index in range(len(rows))]
+    for cells, lines_of_row, top in zip(rows, captions, tops, strict=True):
+        for group, lines, left in zip(cells, lines_of_row, lefts, strict=True):
+            for place, tile in enumerate(group.tiles):
+                x = left + place * (TILE + GAP)
+                sheet.paste(tile.picture.resize((TILE, TILE), Image.Resampling.BICUBIC), (x, top))
+                _write(draw, [tile.note], (x, top + TILE + 4), NOTE_SIZE, PALE)
+            _write(draw, lines, (left, top + body), TEXT_SIZE, INK)
+    return sheet
+
+
+def curve_figure(sets: Mapping[str, Sequence[Trace]]) -> Figure:
+    """Path length over falling noise level, one line per trace and one style per set, against the region's bounds.
+
+    The region is that of the first trace; all traces are of one profile and sensitivity. Values that were not finite
+    leave gaps.
+    """
+    figure, axes = _axes(9.0, 4.6)
+    region = next((trace for traces in sets.values() for trace in traces), None)
+    if region is not None:
+        sigma, low, high = (_finite(values) for values in (region.sigma, region.low, region.high))
+        axes.fill_between(sigma, low, high, color=PALE, alpha=0.22, linewidth=0, label="stability region")
+        axes.plot(sigma, high, color=PALE, linewidth=1.6)
+    for (name, traces), (color, line, marker, _) in zip(sets.items(), STYLES, strict=False):
+        for index, trace in enumerate(traces):
+            label = name if index == 0 else "_"
+            axes.plot(
+                _finite(trace.sigma),
+                _finite(trace.norm),
+                color=color,
+                linestyle=line,
+                marker=marker,
+                markersize=3.5,
+                linewidth=1.3,
+                alpha=0.85,
+                label=label,
+            )
+    _noise_axis(axes)
+    axes.set_ylabel("path length of the update norm")
+    axes.legend(frameon=False, fontsize=10)
+    return figure
+
+
+def similarity_figure(kinds: Mapping[str, FloatArray], threshold: float) -> Figure:
+    """Histogram of similarities [-1, 1] with counts on a log axis: bars by kind, and the line that makes a copy."""
+    figure, axes = _axes(9.0, 4.6)
+    edges = np.linspace(min(-0.2, *(float(values.min()) for values in kinds.values() if len(values))), 1, 25)
+    width = (edges[1] - edges[0]) / (len(kinds) + 0.6)
+    for index, ((name, values), style) in enumerate(zip(kinds.items(), STYLES, strict=False)):
+        counts, _ = np.histogram(values, edges)
+        axes.bar(
+            edges[:-1] + (index + 0.8) * width,
+            counts,
+            width,
+            color=style[0],
+            hatch=style[3],
+            edgecolor="white",
+            linewidth=0.4,
+            label=f"{name} ({len(values)})",
+        )
+    axes.axvline(threshold, color=INK, linewidth=1.4, linestyle="--")
+    axes.annotate(
+        f"copy from {threshold:g} on",
+        (threshold, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(5, -4),
+        textcoords="offset points",
+        va="top",
+    )
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.7)
+    axes.set_xlabel("similarity to the training picture")
+    axes.set_ylabel("pictures (log)")
+    axes.legend(frameon=False, fontsize=10, loc="upper left")
+    return figure
+
+
+def region_figure(region: Region, sensitivities: Sequence[float] = (100.0, 1000.0)) -> Figure:
+    """A region's centre over noise level, and its bound at each sensitivity."""
+    figure, axes = _axes(9.0, 4.6)
+    sigma = np.exp(region.log_sigma)
+    axes.plot(sigma, np.exp(region.mean), color=BLUE, linewidth=1.8, label="centre of ordinary pictures")
+    for sensitivity, (color, line, _, _) in zip(sensitivities, STYLES, strict=False):
+        bound = np.exp(region.mean + region.threshold(sensitivity) * region.deviation)
+        axes.plot(sigma, bound, color=color, linestyle=line, label=f"bound, about 1 false alarm in {sensitivity:g}")
+    _noise_axis(axes)
+    axes.set_ylabel("path length of the update norm")
+    axes.legend(frameon=False, fontsize=10)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, the same bytes for the same figure."""
+    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure((width, height), dpi=150, layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, axis="y", color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _noise_axis(axes: Axes) -> None:
+    """Noise level falls from left to right, as sampling goes."""
+    axes.set_xscale("log")
+    left, right = axes.get_xlim()
+    axes.set_xlim(right, max(left, _SMALLEST_SIGMA))
+    axes.xaxis.set_major_locator(FixedLocator(_SIGMA_TICKS))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("noise level σ (sampling goes from left to right)")
+
+
+def _finite(values: Sequence[float | None]) -> FloatArray:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _columns(counts: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Left edge and width of each group of so many tiles, in pixels."""
+    widths = [count * TILE + (count - 1) * GAP for count in counts]
+    return [GROUP_GAP + sum(widths[:index]) + index * GROUP_GAP for index in range(len(widths))], widths
+
+
+def _captions(cells: Sequence[Cells], lefts: Sequence[int], width: int) -> list[list[str]]:
+    """The lines of every caption of a row, each as wide as the way to the next one."""
+    lines = []
+    for index, group in enumerate(cells):
+        after = (left for left, later in zip(lefts[index + 1 :], cells[index + 1 :], strict=True) if later.caption)
+        lines.append(_wrapped(group.caption, _font(TEXT_SIZE), next(after, width) - GROUP_GAP - lefts[index]))
+    return lines
+
+
+def _wrapped(text: str, font: ImageFont.FreeTypeFont, room: int) -> list[str]:
+    """Text in lines of at most `room` pixels, broken between words; nothing for no text."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _write(draw: ImageDraw.ImageDraw, lines: Sequence[str], corner: tuple[int, int], size: int, color: str) -> None:
+    for index, line in enumerate(lines):
+        draw.text((corner[0], corner[1] + index * _line(size)), line, fill=color, font=_font(size))
+
+
+def _line(size: int) -> int:
+    """Height of a line of text, in pixels."""
+    return round(size * 1.35)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """A font that matplotlib brings along, so that it is the same on every machine; headings are bold."""
+    name = "DejaVuSans-Bold.ttf" if size == HEAD_SIZE else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
