@@ -45,7 +45,9 @@ class Detector:
 
     def _begin(self, like: Tensor) -> None:
         self._grid = torch.as_tensor(self.region.log_sigma, dtype=torch.float32).to(like.device)
-        self._table = torch.as_tensor(np.stack([self.region.mean, self.region.deviation]), dtype=torch.float32).to(like.device)
+        self._table = torch.as_tensor(np.stack([self.region.mean, self.region.deviation]), dtype=torch.float32).to(
+            like.device
+        )
         self.score = torch.full_like(like, -torch.inf)
         self.measured, self.outside_count = torch.zeros_like(like), torch.zeros_like(like)
         self.first_outside = torch.full_like(like, -1)
@@ -62,7 +64,9 @@ class Detector:
         self.score = torch.maximum(self.score, excess)
         self.measured = self.measured + measurement.valid
         self.broken = self.broken | ~measurement.finite
-        self.first_outside = torch.where(outside & (self.outside_count == 0), float(len(self.steps)), self.first_outside)
+        self.first_outside = torch.where(
+            outside & (self.outside_count == 0), float(len(self.steps)), self.first_outside
+        )
         self.outside_count = self.outside_count + outside
         step = Step(measurement.sigma, length, mean, deviation, excess)
         self.steps.append(step)

@@ -61,7 +61,7 @@ def measure(sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor) -> Measurement:
     noise = sigma.float()
     parts = [(uncond * uncond).mean(1), (uncond * delta).mean(1), (delta * delta).mean(1)]
     finite = torch.stack([*parts, noise]).isfinite().all(0)
-    return Measurement(noise, *parts, finite, finite & (noise > 0) & (parts[2] > 0))
+    return Measurement(noise, parts[0], parts[1], parts[2], finite, finite & (noise > 0) & (parts[2] > 0))
 
 
 class PathLength:

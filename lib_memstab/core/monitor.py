@@ -60,18 +60,26 @@ class Monitor:
             return text
         try:
             self._text = torch.where(spread(self.flagged, text) > 0, self.rule.condition(text, self.rows), text)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
             self._give_up(error)
         return self._text if self.reason is None else text
 
-    def evaluated(self, x: Tensor, sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor, eps: Tensor, evaluate: Evaluate | None = None) -> Tensor:
-        """After an evaluation: the guided noise prediction to go on with, `eps` [B, C, H, W] itself where nothing is flagged."""
+    def evaluated(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        eps_cond: Tensor,
+        eps_uncond: Tensor,
+        eps: Tensor,
+        evaluate: Evaluate | None = None,
+    ) -> Tensor:
+        """After an evaluation: the guided noise prediction to go on with; `eps` [B, C, H, W] where nothing is flagged."""
         self.evaluations += 1
         if self.reason is not None or self.detector is None:
             return eps
         try:
             return self._judge(Evaluation(x, sigma, eps_cond, eps_uncond, eps, self.guidance, self._text, evaluate))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
             self._give_up(error)
             return eps
 
@@ -107,12 +115,21 @@ class Monitor:
             return [self._report("not measured", reason, profile, host, partial)] * count
         suppressed = torch.zeros_like(detector.score) if self.suppressed is None else self.suppressed
         extra = torch.zeros_like(detector.score) if self.rule.extra is None else self.rule.extra
-        facts = torch.stack([detector.score, detector.measured, detector.outside_count, detector.first_outside, suppressed, extra])
+        facts = torch.stack(
+            [detector.score, detector.measured, detector.outside_count, detector.first_outside, suppressed, extra]
+        )
         rows = torch.cat([facts.double(), detector.broken[None].double()]).T.tolist()
         curves = detector.trace().double().tolist()
         return [self._row(row, curve, profile, host, partial) for row, curve in zip(rows, curves, strict=True)]
 
-    def _row(self, row: list[float], curve: list[list[float]], profile: ProfileUse | None, host: str, partial: tuple[int, int] | None) -> ImageReport:
+    def _row(
+        self,
+        row: list[float],
+        curve: list[list[float]],
+        profile: ProfileUse | None,
+        host: str,
+        partial: tuple[int, int] | None,
+    ) -> ImageReport:
         score, measured, outside, first, suppressed, extra, broken = row
         reason = ""
         if broken:
@@ -177,4 +194,6 @@ class Monitor:
 
     def _give_up(self, error: Exception) -> None:
         self.reason = f"inner error: {type(error).__name__}: {error}"
-        log.warning("MemStab stopped measuring this job (%s); the picture is as without it", self.reason, exc_info=error)
+        log.warning(
+            "MemStab stopped measuring this job (%s); the picture is as without it", self.reason, exc_info=error
+        )

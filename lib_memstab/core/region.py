@@ -50,7 +50,9 @@ class Region:
     def __post_init__(self) -> None:
         sizes = {len(self.log_sigma), len(self.mean), len(self.deviation)}
         if len(sizes) != 1 or self.count < MIN_TRAJECTORIES:
-            raise RegionError(f"a region needs one mean and deviation per noise level and {MIN_TRAJECTORIES} trajectories")
+            raise RegionError(
+                f"a region needs one mean and deviation per noise level and {MIN_TRAJECTORIES} trajectories"
+            )
         numbers = np.concatenate([self.log_sigma, self.mean, self.deviation, self.peaks])
         if not np.isfinite(numbers).all() or (self.deviation <= 0).any():
             raise RegionError("a region needs finite numbers and deviations above zero; calibrate again")
@@ -91,7 +93,9 @@ class Region:
             RegionError: if `sensitivity` is not above 1.
         """
         if not sensitivity > 1:
-            raise RegionError(f"sensitivity is 'about one false alarm in N ordinary images': N must be above 1, not {sensitivity}")
+            raise RegionError(
+                f"sensitivity is 'about one false alarm in N ordinary images': N must be above 1, not {sensitivity}"
+            )
         rate = 1 / sensitivity
         start, excess, size = self._tail
         share = (size + 1) / (self.count + 1)
@@ -124,7 +128,7 @@ def on_grid(sigma: FloatArray, log_length: FloatArray) -> FloatArray:
     order = np.argsort(np.log(sigma), kind="stable")
     place, value = np.log(sigma)[order], log_length[order]
     slack = (GRID[1] - GRID[0]) / 2
-    inside = (GRID >= place[0] - slack) & (GRID <= place[-1] + slack)
+    inside = (place[0] - slack <= GRID) & (place[-1] + slack >= GRID)
     return np.where(inside, np.interp(GRID, place, value), np.nan)
 
 
@@ -136,7 +140,9 @@ def learn(curves: FloatArray) -> Region:
     """
     finite = np.isfinite(curves)
     if len(curves) < MIN_TRAJECTORIES:
-        raise RegionError(f"{len(curves)} trajectories are too few for a region: calibrate with at least {MIN_TRAJECTORIES}")
+        raise RegionError(
+            f"{len(curves)} trajectories are too few for a region: calibrate with at least {MIN_TRAJECTORIES}"
+        )
     enough = finite.sum(axis=0) >= MIN_TRAJECTORIES
     if enough.sum() < 2:
         raise RegionError("the calibration trajectories share no noise levels: calibrate with one sampler and size")

@@ -127,13 +127,15 @@ class GuidanceOff(Rule):
 
 
 class Transition(Rule):
-    """No guidance above a noise level, full guidance below it (after Jain et al. 2025, with a fixed transition point)."""
+    """No guidance above a fixed noise level, full guidance below it (after Jain et al. 2025)."""
 
     name = "transition point"
     SIGMA = 2.0
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
-        return torch.where(spread(evaluation.sigma > self.SIGMA, evaluation.eps) > 0, evaluation.eps_uncond, evaluation.eps)
+        return torch.where(
+            spread(evaluation.sigma > self.SIGMA, evaluation.eps) > 0, evaluation.eps_uncond, evaluation.eps
+        )
 
 
 def end_swapped(text: Tensor, rows: TextRows, share: float = 1.0) -> Tensor:
@@ -143,7 +145,7 @@ def end_swapped(text: Tensor, rows: TextRows, share: float = 1.0) -> Tensor:
 
 
 class EndSwap(Rule):
-    """End mark and padding of the prompt replaced by the empty prompt's from the flag on; no guidance at the flag itself."""
+    """End mark and padding replaced by the empty prompt's from the flag on; no guidance at the flag itself."""
 
     name = "end swap"
 

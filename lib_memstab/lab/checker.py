@@ -58,6 +58,7 @@ class CaptionChecker(nn.Module):
         return nn.functional.relu(self.squeeze(self._maps(pictures).mean(dim=(2, 3))))
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Logits by head, and `objects`."""
         maps = self._maps(pictures)
         color, shape = self.places(maps).flatten(2).split((len(COLORS), len(SHAPES)), dim=1)
         together = (color[:, :, None] + shape[:, None]).float().logsumexp(dim=3)
@@ -103,7 +104,12 @@ def all_claims(attributes: np.ndarray) -> list[dict[str, Any]]:
         at = dict(zip(scenes.ATTRIBUTES, (int(value) for value in values), strict=True))
         claim: dict[str, Any] = {"kind": at["kind"], "background": at["background"]}
         if KINDS[at["kind"]] == "landscape":
-            claim |= {"light": at["shape1"], "light_color": at["color1"], "ground": at["ground"], "terrain": at["terrain"]}
+            claim |= {
+                "light": at["shape1"],
+                "light_color": at["color1"],
+                "ground": at["ground"],
+                "terrain": at["terrain"],
+            }
         else:
             claim["pattern"] = at["pattern"]
             claim["objects"] = [[at[f"color{i}"], at[f"shape{i}"]] for i in range(1, at["count"] + 1)]
@@ -123,7 +129,9 @@ def checker_loss(read: dict[str, Tensor], batch: SceneBatch) -> Tensor:
     present[rows, at["color2"], at["shape2"]] += ((at["count"] == 2) & ~landscape).float()
     loss = 20 * nn.functional.binary_cross_entropy_with_logits(read["objects"], present)
     for name in HEADS:
-        applies = landscape if name in _LANDSCAPE_ONLY else ~landscape if name == "pattern" else torch.ones_like(landscape)
+        applies = (
+            landscape if name in _LANDSCAPE_ONLY else ~landscape if name == "pattern" else torch.ones_like(landscape)
+        )
         each = nn.functional.cross_entropy(read[name], targets[name], reduction="none")
         loss = loss + (each * applies).sum() / applies.sum().clamp(min=1)
     return loss

@@ -24,7 +24,38 @@ RATES = ("heavy", "medium", "light")
 PANEL = slice(32, 96)
 PANEL_LATENT = slice(3, 13)
 
-_SYLLABLES = "ba ce dor el fa gri hul im jas ka lor mel nu ov per qua ros sil tam ur vel wen xan yor zet mar lin sta bro den".split()
+_SYLLABLES = [
+    "ba",
+    "ce",
+    "dor",
+    "el",
+    "fa",
+    "gri",
+    "hul",
+    "im",
+    "jas",
+    "ka",
+    "lor",
+    "mel",
+    "nu",
+    "ov",
+    "per",
+    "qua",
+    "ros",
+    "sil",
+    "tam",
+    "ur",
+    "vel",
+    "wen",
+    "xan",
+    "yor",
+    "zet",
+    "mar",
+    "lin",
+    "sta",
+    "bro",
+    "den",
+]
 _FORMS = (
     "{a} the {b}",
     "the {a} of {b}",
@@ -37,8 +68,31 @@ _FORMS = (
     "{a}, {b} collection",
     "{a} {b} {n}",
 )
-_OPENINGS = ("", "", "", "", "a picture of ", "an image of ", "a drawing of ", "clip art of ", "a poster showing ", "illustration of ")
-_ENDINGS = ("", "", "", "", "", ", simple", ", high quality", ", graphic design", ", vector art", ", bright light", ", best quality, detailed")
+_OPENINGS = (
+    "",
+    "",
+    "",
+    "",
+    "a picture of ",
+    "an image of ",
+    "a drawing of ",
+    "clip art of ",
+    "a poster showing ",
+    "illustration of ",
+)
+_ENDINGS = (
+    "",
+    "",
+    "",
+    "",
+    "",
+    ", simple",
+    ", high quality",
+    ", graphic design",
+    ", vector art",
+    ", bright light",
+    ", best quality, detailed",
+)
 
 
 @dataclass(frozen=True)
@@ -201,7 +255,11 @@ class Corpus:
         """Every duplicated pair; rates and splits alternate so that each half holds all rates."""
         rng = self._rng("memorized")
         found: list[Memorized] = []
-        counts: tuple[tuple[Kind, int], ...] = (("title", self.titles), ("caption", self.captions), ("template", self.templates))
+        counts: tuple[tuple[Kind, int], ...] = (
+            ("title", self.titles),
+            ("caption", self.captions),
+            ("template", self.templates),
+        )
         for kind, count in counts:
             for i in range(count):
                 seed = busy_scene(rng)

@@ -1,4 +1,4 @@
-"""`python -m lib_memstab demo`: the method at work on the lab model, as pictures with badges, a sheet, a curve, a table.
+"""`python -m lib_memstab demo`: the method at work on the lab model, as pictures with badges, sheet, curve and table.
 
 Memorized and ordinary prompts are the first of their kind among those for tuning; the final split is not looked at.
 """
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from lib_memstab import __version__, badge
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.profile import ProfileError
+from lib_memstab.core.report import Trace
 from lib_memstab.lab import pictures
 from lib_memstab.lab.demonstration import MODES, SCHEDULE, DemoError, Lab, Mode, Shot, Subject, choose, load_lab, shoot
 from lib_memstab.lab.experiment import CHECKPOINT, load_splits
@@ -35,21 +37,21 @@ JOB = Job(prompts=(), seeds=())
 MANIFEST = "memstab-demo.json"
 SHEET, CURVE, PICTURES = "contact-sheet.png", "curve.png", "pictures"
 HEADINGS = ("Training picture", "Unmitigated", "Suppressed", "Ordinary prompt")
-MOST_SEEDS = 8
+SEEDS = range(1, 9)
+WIDEST = 36
 FINDING, BAD_USE = 1, 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m lib_memstab demo`."""
-    parser.add_argument("--out", type=Path, default=Path("memstab-demo"), help="folder to write (default: memstab-demo)")
-    parser.add_argument("--seeds", type=_seed_count, default=2, help=f"pictures of each prompt, 1 to {MOST_SEEDS} (2)")
+    parser.add_argument("--out", type=Path, default=Path("memstab-demo"), help="folder to write (memstab-demo)")
+    parser.add_argument("--seeds", type=int, choices=SEEDS, default=2, metavar="N", help="1 to 8 pictures of each (2)")
     parser.add_argument("--prompts", nargs="+", default=[], metavar="PROMPT", help="prompts of your own to sample too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Sample, write and tell; 0 if every copy was found and suppressed and no ordinary picture touched, else 1."""
     start = time.perf_counter()
-    settings = Settings()
     try:
         refuse_foreign(args.out)
         lab = load_lab(JOB)
@@ -60,17 +62,17 @@ def run(args: argparse.Namespace) -> int:
                 bar.set_description(mode, refresh=False)
                 bar.update()
 
-            shots = shoot(lab, subjects, args.seeds, JOB, settings, advance)
+            shots = shoot(lab, subjects, args.seeds, JOB, Settings(), advance)
         findings = findings_of(shots)
         with replacing(args.out) as folder:
-            write(folder, lab, shots, JOB, settings, findings)
+            write(folder, lab, shots, JOB, findings)
     except (DemoError, ProfileError, OSError) as error:
         log.error("demo: %s", error)
         return BAD_USE
     seconds = time.perf_counter() - start
     if args.json:
-        told = {"out": str(args.out), "seconds": round(seconds, 1), "findings": findings}
-        sys.stdout.write(json.dumps({**told, "images": [shot.row() for shot in shots]}, indent=1) + "\n")
+        told = {"out": str(args.out), "seconds": round(seconds, 1), **_result(shots, findings)}
+        sys.stdout.write(json.dumps(told, indent=1) + "\n")
     else:
         sys.stdout.write(f"{table(shots)}\n\n{_outcome(findings)}\nWrote {args.out} in {seconds:.0f} s: {SHEET}, ")
         sys.stdout.write(f"{CURVE}, and {PICTURES}/ with a badge in every picture of detect and suppress.\n")
@@ -92,20 +94,158 @@ def table(shots: Sequence[Shot]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def write(
-    folder: Path, lab: Lab, shots: Sequence[Shot], job: Job, settings: Settings, findings: Sequence[str]
-) -> None:
+def write(folder: Path, lab: Lab, shots: Sequence[Shot], job: Job, findings: Sequence[str]) -> None:
     """Write pictures, contact sheet, curve and, last, the manifest with the table into an empty folder."""
     (folder / PICTURES).mkdir()
     decoded: dict[Mode, list[Image.Image]] = {}
     for mode in MODES:
-        decoded[mode] = pictures.decode(lab.model, [shot.latents[mode] for shot in shots])
+        latents = torch.stack([shot.latents[mode] for shot in shots])
+        decoded[mode] = pictures.to_pictures(lab.model.decode(latents))
         for number, (shot, picture) in enumerate(zip(shots, decoded[mode], strict=True), start=1):
             name = f"{number:02d}-{shot.subject.kind}-seed{shot.seed}-{mode}.png"
-            picture.save(folder / PICTURES / name, pnginfo=_png_info(lab, shot, mode, job, settings))
+            picture.save(folder / PICTURES / name, pnginfo=_png_info(lab, shot, mode, job))
     contact_sheet(shots, decoded).save(folder / SHEET, optimize=True)
     pictures.save_figure(pictures.curve_figure(_curves(shots)), folder / CURVE)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    told = {"program": "memstab demo", "version": __version__, "files": files, "findings": list(findings)}
-    content = json.dumps({**told, "images": [shot.row() for shot in shots]}, indent=1)
-    (folder / MANIFEST).write_text(content + "\n", encoding="utf-8")
+    content = {"program": "memstab demo", "version": __version__, "files": files, **_result(shots, findings)}
+    (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def contact_sheet(shots: Sequence[Shot], decoded: dict[Mode, list[Image.Image]]) -> Image.Image:
+    """Training, unmitigated and suppressed pictures of each memorized prompt, beside those of an ordinary one."""
+    places: dict[tuple[str, str], list[int]] = {}
+    for index, shot in enumerate(shots):
+        places.setdefault((shot.subject.kind, shot.subject.text), []).append(index)
+    subjects = [shots[indices[0]].subject for indices in places.values()]
+
+    def cells(subject: Subject, mode: Mode, caption: str = "") -> Cells:
+        indices = places[subject.kind, subject.text]
+        return Cells([_tile(shots[index], decoded[mode][index], mode) for index in indices], caption)
+
+    rows = []
+    memorized = [subject for subject in subjects if subject.pair is not None]
+    ordinary = [subject for subject in subjects if subject.kind == "ordinary"]
+    for recalled, plain in zip(memorized, ordinary, strict=True):
+        training = Cells([Tile(recalled.training_picture())], _caption(recalled))
+        beside = cells(plain, "suppress", _caption(plain))
+        rows.append((training, cells(recalled, "off"), cells(recalled, "suppress"), beside))
+    return pictures.contact_sheet(HEADINGS, rows)
+
+
+def refuse_foreign(out: Path) -> None:
+    """Raise DemoError unless `out` is free: not there, empty, or holding nothing but what an earlier demo wrote."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise DemoError(f"{out} is no folder: name another with --out")
+    present = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+    try:
+        known = {MANIFEST, *json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"]} if present else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DemoError(f"{out} holds files that are not the demo's: name another folder with --out") from None
+    if foreign := sorted(present - known):
+        raise DemoError(f"{out} also holds {foreign[0]}, which the demo did not write: move it or choose another --out")
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `out` once everything is in it; until then, and on failure, `out` stays.
+
+    Raises:
+        DemoError: as `refuse_foreign`.
+    """
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
+        new, old = Path(name) / "new", Path(name) / "old"
+        new.mkdir()
+        yield new
+        refuse_foreign(out)
+        if out.exists():
+            out.rename(old)
+        try:
+            new.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+
+
+def _result(shots: Sequence[Shot], findings: Sequence[str]) -> dict[str, Any]:
+    return {"findings": list(findings), "images": [shot.row() for shot in shots]}
+
+
+def _png_info(lab: Lab, shot: Shot, mode: Mode, job: Job) -> PngInfo:
+    """An image's text chunks: the parameters as the WebUI writes them and, if it was watched, its badge."""
+    entries = {
+        "Steps": str(job.steps),
+        "Sampler": job.sampler,
+        "Schedule type": SCHEDULE,
+        "CFG scale": f"{job.guidance:g}",
+        "Seed": str(shot.seed),
+        "Size": f"{job.width}x{job.height}",
+        "Model hash": lab.sha256[:10],
+        "Model": CHECKPOINT.stem,
+    }
+    report = shot.reports.get(mode)
+    if report is not None:
+        settings = badge.JobSettings(report.mode, report.sensitivity, report.strength)
+        entries |= badge.infotext(settings, report)
+    parameters = f"{shot.subject.text}\n" + ", ".join(f"{key}: {value}" for key, value in entries.items())
+    if report is not None:
+        return badge.png_info(report, parameters)
+    info = PngInfo()
+    info.add_text("parameters", parameters)
+    return info
+
+
+def _curves(shots: Sequence[Shot]) -> dict[str, list[Trace]]:
+    """The traces of copies, of the same images under suppression, and of ordinary images; empty sets left out."""
+    copies = [shot for shot in shots if shot.copied("off")]
+    sets = {
+        "memorized, unmitigated": [shot.reports["detect"].trace for shot in copies],
+        "memorized, suppressed": [shot.reports["suppress"].trace for shot in copies],
+        "ordinary": [shot.reports["detect"].trace for shot in shots if shot.subject.kind == "ordinary"],
+    }
+    return {name: traces for name, traces in sets.items() if traces}
+
+
+def _tile(shot: Shot, picture: Image.Image, mode: Mode) -> Tile:
+    """A picture with what is to be said of it: its likeness to the training picture, or whether it was touched."""
+    if shot.similarity is None:
+        return Tile(picture, "untouched" if shot.untouched(mode) else "touched")
+    likeness = f"{shot.similarity[mode]:.2f}"
+    return Tile(picture, f"{likeness}, {'copy' if shot.copied(mode) else 'no copy'}", framed=shot.copied(mode))
+
+
+def _caption(subject: Subject) -> str:
+    return f"{subject.kind}: “{subject.text}”"
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table."""
+    likeness, copy, p_value = "-", "-", "-"
+    if row["similarity_off"] is not None:
+        likeness = f"{row['similarity_off']:.2f} -> {row['similarity_suppressed']:.2f}"
+        copy = " -> ".join("yes" if row[name] else "no" for name in ("copy_off", "copy_suppressed"))
+    if row["p_value"] is not None:
+        p_value = "<0.0001" if row["p_value"] < 1e-4 else f"{row['p_value']:.2g}"
+    text = row["prompt"] if len(row["prompt"]) <= WIDEST else f"{row['prompt'][: WIDEST - 1]}…"
+    return (
+        text,
+        row["kind"],
+        str(row["seed"]),
+        likeness,
+        copy,
+        row["verdict"],
+        "-" if row["score"] is None else f"{row['score']:.3g}",
+        p_value,
+        str(row["from_step"] or "-"),
+        "bit for bit" if row["bit_identical_to_off"] else "no",
+    )
+
+
+def _outcome(findings: Sequence[str]) -> str:
+    if not findings:
+        return "Every copy was flagged and suppressed; every ordinary picture is untouched."
+    return "\n".join(f"Finding: {finding}" for finding in findings)

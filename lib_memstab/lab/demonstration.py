@@ -23,8 +23,7 @@ from lib_memstab.core.report import ImageReport, ProfileUse
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES
 from lib_memstab.lab import corpus, scenes, truth
 from lib_memstab.lab.corpus import Memorized
-from lib_memstab.lab.environment import ROOT
-from lib_memstab.lab.experiment import CHECKPOINT, load_lab_model, text_rows
+from lib_memstab.lab.experiment import CHECKPOINT, PROFILE, load_lab_model, text_rows
 from lib_memstab.lab.pictures import to_pictures
 from lib_memstab.lab.sampling import Job, sample
 from lib_memstab.lab.sd1_layout import LabModel
@@ -36,8 +35,6 @@ SHOWN = (("title", "heavy"), ("title", "medium"), ("caption", "heavy"), ("captio
 
 SCHEDULE = "Automatic"
 """The WebUI's name for the noise schedule that the demo's sampler has of its own."""
-
-PROFILE = ROOT / "profiles" / "memstab-lab.json"
 
 
 class DemoError(RuntimeError):
@@ -179,7 +176,7 @@ def shoot(
     settings: Settings,
     progress: Callable[[Mode], None] | None = None,
 ) -> list[Shot]:
-    """Sample each subject at seeds 1 to `seeds` in every mode, the rest as `job` says; `progress` hears of each step."""
+    """Sample each subject at seeds 1 to `seeds` in every mode, else as `job` says; `progress` hears of each step."""
     asked = [(subject, seed) for subject in subjects for seed in range(1, seeds + 1)]
     job = replace(job, prompts=[subject.text for subject, _ in asked], seeds=[seed for _, seed in asked])
     latents: dict[Mode, Tensor] = {}

@@ -21,6 +21,7 @@ from lib_memstab.lab.sampling import Evaluate, Job, sample
 from lib_memstab.lab.sd1_layout import LabModel, load_checkpoint
 
 MODEL_FOLDER = Path(__file__).parent / "model"
+PROFILE = Path(__file__).parents[2] / "profiles" / "memstab-lab.json"
 CHECKPOINT = MODEL_FOLDER / "memstab-lab.safetensors"
 BATCH = 64
 
@@ -48,7 +49,7 @@ def text_rows(model: LabModel, prompts: Sequence[str]) -> TextRows:
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a list of prompts: final latents [N, 4, h, w], reports, denoiser evaluations of the sampler itself."""
+    """What came of a list of prompts: final latents [N, 4, h, w], and reports if they were watched."""
 
     latents: Tensor
     reports: list[ImageReport] = field(default_factory=list)
@@ -58,7 +59,9 @@ def batches(job: Job) -> list[Job]:
     """A long job in batches of at most 64 images; images do not depend on how they are batched."""
     cut = [slice(start, start + BATCH) for start in range(0, len(job.prompts), BATCH)]
     return [
-        replace(job, prompts=job.prompts[part], seeds=job.seeds[part], init=None if job.init is None else job.init[part])
+        replace(
+            job, prompts=job.prompts[part], seeds=job.seeds[part], init=None if job.init is None else job.init[part]
+        )
         for part in cut
     ]
 
@@ -97,7 +100,9 @@ class Recorder:
         """The text as it is."""
         return text
 
-    def evaluated(self, x: Tensor, sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor, eps: Tensor, evaluate: Evaluate) -> Tensor:
+    def evaluated(
+        self, x: Tensor, sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor, eps: Tensor, evaluate: Evaluate
+    ) -> Tensor:
         """The prediction as it is."""
         measurement = measure(sigma, eps_cond, eps_uncond)
         length = self._path.update(measurement.sigma, measurement.update_norm(), measurement.valid)

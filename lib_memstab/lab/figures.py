@@ -77,15 +77,17 @@ class Watched:
     extra: FloatArray
 
 
-def watch(model: LabModel, cell: Cell, trials: Sequence[Trial], region: Region, settings: Settings, rule: str) -> Watched:
+def watch(
+    model: LabModel, cell: Cell, trials: Sequence[Trial], region: Region, settings: Settings, rule: str
+) -> Watched:
     """Run trials in detect mode, then those that were flagged again under suppression at equal seeds."""
     plain = run_trials(model, cell, trials, region, Settings("detect", settings.sensitivity, settings.strength))
     flagged = np.array([report.verdict == "flagged" for report in plain.reports])
     after, extra = plain.latents.clone(), np.zeros(len(trials))
-    index = np.flatnonzero(flagged)
-    if len(index):
+    index = [int(row) for row in np.flatnonzero(flagged)]
+    if index:
         again = run_trials(model, cell, [trials[row] for row in index], region, settings, rule)
-        after[torch.from_numpy(index)] = again.latents
+        after[index] = again.latents
         extra[index] = [report.extra_evaluations for report in again.reports]
     return Watched(trials, plain, flagged, after, extra)
 

@@ -28,21 +28,20 @@ STYLES = ((VERMILLION, "-", "o", "//"), (GREEN, "--", "s", "\\\\"), (BLUE, ":", 
 """Colour, line style, marker and hatch of the first, second, ... set of lines or bars."""
 
 INK, PALE, PAPER = "#222222", "#5A5A5A", "#FFFFFF"
-TILE = 192
-GAP = 10
-GROUP_GAP = 34
+TILE, FRAME = 192, 4
+GAP, GROUP_GAP = 10, 34
 NOTE_SIZE, TEXT_SIZE, HEAD_SIZE = 19, 21, 24
 
 _SIGMA_TICKS = (14, 5, 2, 1, 0.5, 0.2, 0.1, 0.05)
-_SMALLEST_SIGMA = 0.03
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a contact sheet and a short note under it."""
+    """One picture of a contact sheet and a short note under it; a frame marks it when seen from afar."""
 
     picture: Image.Image
     note: str = ""
+    framed: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,8 @@ def contact_sheet(headings: Sequence[str], rows: Sequence[Sequence[Cells]]) -> I
         for group, lines, left in zip(cells, lines_of_row, lefts, strict=True):
             for place, tile in enumerate(group.tiles):
                 x = left + place * (TILE + GAP)
+                if tile.framed:
+                    draw.rectangle((x - FRAME, top - FRAME, x + TILE + FRAME - 1, top + TILE + FRAME - 1), VERMILLION)
                 sheet.paste(tile.picture.resize((TILE, TILE), Image.Resampling.BICUBIC), (x, top))
                 _write(draw, [tile.note], (x, top + TILE + 4), NOTE_SIZE, PALE)
             _write(draw, lines, (left, top + body), TEXT_SIZE, INK)
@@ -94,7 +95,7 @@ def curve_figure(sets: Mapping[str, Sequence[Trace]]) -> Figure:
     if region is not None:
         sigma, low, high = (_finite(values) for values in (region.sigma, region.low, region.high))
         axes.fill_between(sigma, low, high, color=PALE, alpha=0.22, linewidth=0, label="stability region")
-        axes.plot(sigma, high, color=PALE, linewidth=1.6)
+        axes.plot(sigma, high, color=PALE, linewidth=1.6, label="its bound")
     for (name, traces), (color, line, marker, _) in zip(sets.items(), STYLES, strict=False):
         for index, trace in enumerate(traces):
             label = name if index == 0 else "_"
@@ -111,8 +112,7 @@ def curve_figure(sets: Mapping[str, Sequence[Trace]]) -> Figure:
             )
     _noise_axis(axes)
     axes.set_ylabel("path length of the update norm")
-    axes.legend(frameon=False, fontsize=10)
-    return figure
+    return _with_legend(figure)
 
 
 def similarity_figure(kinds: Mapping[str, FloatArray], threshold: float) -> Figure:
@@ -143,10 +143,10 @@ def similarity_figure(kinds: Mapping[str, FloatArray], threshold: float) -> Figu
     )
     axes.set_yscale("log")
     axes.set_ylim(bottom=0.7)
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("similarity to the training picture")
     axes.set_ylabel("pictures (log)")
-    axes.legend(frameon=False, fontsize=10, loc="upper left")
-    return figure
+    return _with_legend(figure)
 
 
 def region_figure(region: Region, sensitivities: Sequence[float] = (100.0, 1000.0)) -> Figure:
@@ -159,8 +159,7 @@ def region_figure(region: Region, sensitivities: Sequence[float] = (100.0, 1000.
         axes.plot(sigma, bound, color=color, linestyle=line, label=f"bound, about 1 false alarm in {sensitivity:g}")
     _noise_axis(axes)
     axes.set_ylabel("path length of the update norm")
-    axes.legend(frameon=False, fontsize=10)
-    return figure
+    return _with_legend(figure)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -177,14 +176,19 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _with_legend(figure: Figure) -> Figure:
+    """The figure with its legend above the axes, where it hides nothing."""
+    figure.legend(loc="outside upper center", ncols=5, frameon=False, fontsize=9, columnspacing=1.4)
+    return figure
+
+
 def _noise_axis(axes: Axes) -> None:
     """Noise level falls from left to right, as sampling goes."""
     axes.set_xscale("log")
-    left, right = axes.get_xlim()
-    axes.set_xlim(right, max(left, _SMALLEST_SIGMA))
+    axes.invert_xaxis()
     axes.xaxis.set_major_locator(FixedLocator(_SIGMA_TICKS))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("noise level σ (sampling goes from left to right)")
 
 

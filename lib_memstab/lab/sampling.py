@@ -38,7 +38,7 @@ SAMPLERS = {
 
 @dataclass(frozen=True)
 class Job:
-    """What a user asks for: one prompt and one seed per image; `init` latents [B, 4, h, w] and `strength` for img2img."""
+    """What a user asks for: a prompt and a seed per image; `init` latents [B, 4, h, w] and `strength` for img2img."""
 
     prompts: Sequence[str]
     seeds: Sequence[int]
@@ -59,7 +59,9 @@ class Watcher(Protocol):
     def condition(self, text: Tensor) -> Tensor:
         """Text rows [B, T, D] for the coming evaluation."""
 
-    def evaluated(self, x: Tensor, sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor, eps: Tensor, evaluate: Evaluate) -> Tensor:
+    def evaluated(
+        self, x: Tensor, sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor, eps: Tensor, evaluate: Evaluate
+    ) -> Tensor:
         """The guided prediction to go on with, in place of `eps` [B, C, H, W]."""
 
 
@@ -125,7 +127,9 @@ class GuidedDenoiser:
 
 
 @torch.no_grad()
-def sample(model: LabModel, job: Job, watcher: Watcher | None = None, progress: Callable[[int], None] | None = None) -> Tensor:
+def sample(
+    model: LabModel, job: Job, watcher: Watcher | None = None, progress: Callable[[int], None] | None = None
+) -> Tensor:
     """Run a job; final latents [B, 4, height / 8, width / 8], every image independent of the rest of its batch."""
     device = next(model.unet.parameters()).device
     text, empty = model.encode_prompts(list(job.prompts)), model.encode_prompts([job.negative] * len(job.prompts))
@@ -151,7 +155,9 @@ def sample(model: LabModel, job: Job, watcher: Watcher | None = None, progress: 
         extra["noise_sampler"] = fresh
     if sampler.noise == "brownian":
         low, high = sigmas[sigmas > 0].min(), sigmas.max()
-        extra["noise_sampler"] = k_sampling.BrownianTreeNoiseSampler(x, low, high, seed=[int(seed) for seed in job.seeds])
+        extra["noise_sampler"] = k_sampling.BrownianTreeNoiseSampler(
+            x, low, high, seed=[int(seed) for seed in job.seeds]
+        )
     callback = None if progress is None else lambda state: progress(int(state["i"]))
     return getattr(k_sampling, sampler.function)(denoiser, x, sigmas, disable=True, callback=callback, **extra)
 

@@ -35,7 +35,7 @@ VARIATIONS = 32
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """Rows that fix pictures completely: attributes int64 [B, 10] (see ATTRIBUTES), variation float32 [B, 32] in 0..1."""
+    """Rows that fix pictures: attributes int64 [B, 10] (see ATTRIBUTES), variation float32 [B, 32] in 0..1."""
 
     attributes: np.ndarray
     variation: np.ndarray
@@ -70,7 +70,9 @@ def draw_scenes(count: int, rng: np.random.Generator) -> SceneBatch:
         "ground": colors[:, 3],
         "terrain": rng.integers(0, len(TERRAINS), count),
     }
-    return SceneBatch(np.stack([columns[name] for name in ATTRIBUTES], axis=1).astype(np.int64), draw_variation(count, rng))
+    return SceneBatch(
+        np.stack([columns[name] for name in ATTRIBUTES], axis=1).astype(np.int64), draw_variation(count, rng)
+    )
 
 
 def draw_variation(count: int, rng: np.random.Generator) -> np.ndarray:
@@ -118,11 +120,15 @@ def _shapes(at: dict[str, Tensor], v: Tensor, palette: Tensor, x: Tensor, y: Ten
         center_y = sign * spread * torch.sin(angle) + 0.16 * (v[:, offset + 1] - 0.5)
         size = torch.where(at["count"] == 2, 0.30 + 0.12 * v[:, offset + 2], 0.34 + 0.26 * v[:, offset + 2])
         turn = torch.where(at[f"shape{index}"] == _STAR, 6.2832 * v[:, offset + 3], v[:, offset + 3] - 0.5)
-        distance = _shape_distance(at[f"shape{index}"], x - center_x[:, None, None], y - center_y[:, None, None], size, turn)
+        distance = _shape_distance(
+            at[f"shape{index}"], x - center_x[:, None, None], y - center_y[:, None, None], size, turn
+        )
         cover = _cover(distance)
         if not first:
             cover = cover * (at["count"] == 2)[:, None, None, None]
-        picture = picture + cover * (_tone(palette, at[f"color{index}"], v[:, 13 + 3 * index : 16 + 3 * index]) - picture)
+        picture = picture + cover * (
+            _tone(palette, at[f"color{index}"], v[:, 13 + 3 * index : 16 + 3 * index]) - picture
+        )
     return picture
 
 

@@ -23,7 +23,9 @@ def tpr_at_fpr(positive: FloatArray, negative: FloatArray, rate: float) -> float
     return float((positive > np.quantile(negative, 1 - rate)).mean())
 
 
-def bootstrap(figure: Callable[..., float], *samples: FloatArray, rounds: int = 1000, seed: int = 0) -> tuple[float, float]:
+def bootstrap(
+    figure: Callable[..., float], *samples: FloatArray, rounds: int = 1000, seed: int = 0
+) -> tuple[float, float]:
     """95 % percentile interval of a figure of independent samples, each resampled with replacement."""
     rng = np.random.default_rng(seed)
     values = [figure(*(sample[rng.integers(0, len(sample), len(sample))] for sample in samples)) for _ in range(rounds)]

@@ -68,9 +68,11 @@ class Trial:
     pair: Memorized | None = None
 
 
-def memorized_trials(split: dict[str, Any], seeds: int, base: int, rates: Sequence[str] = ("heavy", "medium", "light")) -> list[Trial]:
+def memorized_trials(
+    split: dict[str, Any], seeds: int, base: int, rates: Sequence[str] = ("heavy", "medium", "light")
+) -> list[Trial]:
     """`seeds` trajectories of every memorized prompt of a split; templates go through their fillings."""
-    trials = []
+    trials: list[Trial] = []
     for row in split["memorized"]:
         pair = Memorized(**{name: value for name, value in row.items() if name != "fillings"})
         for index in range(seeds):
@@ -82,7 +84,9 @@ def memorized_trials(split: dict[str, Any], seeds: int, base: int, rates: Sequen
 
 def plain_trials(prompts: Iterable[dict[str, Any] | str], base: int) -> list[Trial]:
     """One trajectory of each prompt."""
-    rows = [prompt if isinstance(prompt, dict) else {"text": prompt, "claims": {}} for prompt in prompts]
+    rows: list[dict[str, Any]] = [
+        prompt if isinstance(prompt, dict) else {"text": prompt, "claims": {}} for prompt in prompts
+    ]
     return [Trial(row["text"], row["claims"], base + index) for index, row in enumerate(rows)]
 
 
@@ -106,7 +110,9 @@ class Probe:
         """As the monitor has it."""
         return text if self.monitor is None else self.monitor.condition(text)
 
-    def evaluated(self, x: Tensor, sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor, eps: Tensor, evaluate: Evaluate) -> Tensor:
+    def evaluated(
+        self, x: Tensor, sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor, eps: Tensor, evaluate: Evaluate
+    ) -> Tensor:
         """As the monitor has it, measured first."""
         self.measurements.append(measure(sigma, eps_cond, eps_uncond))
         return eps if self.monitor is None else self.monitor.evaluated(x, sigma, eps_cond, eps_uncond, eps, evaluate)
@@ -125,16 +131,25 @@ class Outcome:
     reports: list[ImageReport]
 
 
-def run_trials(model: LabModel, cell: Cell, trials: Sequence[Trial], region: Region, settings: Settings, rule: str = "none") -> Outcome:
-    """Sample trials under a monitor and keep everything that was measured."""
+def run_trials(
+    model: LabModel, cell: Cell, trials: Sequence[Trial], region: Region | None, settings: Settings, rule: str = "none"
+) -> Outcome:
+    """Sample trials under a monitor and keep everything that was measured; no region, no excess."""
     latents, parts, reports, excess = [], [], [], []
     for part in batches(job_of(model, cell, trials)):
-        monitor = Monitor(region, settings, RULES[rule](settings.strength), part.guidance, text_rows(model, part.prompts))
+        monitor = Monitor(
+            region, settings, RULES[rule](settings.strength), part.guidance, text_rows(model, part.prompts)
+        )
         probe = Probe(monitor)
         latents.append(sample(model, part, probe))
         reports += monitor.reports(len(part.prompts), host="memstab lab")
-        assert monitor.detector is not None
-        parts.append([[getattr(m, name).numpy() for m in probe.measurements] for name in ("sigma", "uncond", "cross", "delta")])
-        excess.append(np.stack([step.excess.numpy() for step in monitor.detector.steps]))
-    arrays = [np.concatenate([np.stack(part[index]) for part in parts], axis=1).astype(np.float64) for index in range(4)]
-    return Outcome(torch.cat(latents), *arrays, np.concatenate(excess, axis=1), reports)
+        parts.append(
+            [[getattr(m, name).numpy() for m in probe.measurements] for name in ("sigma", "uncond", "cross", "delta")]
+        )
+        steps = [] if monitor.detector is None else monitor.detector.steps
+        excess.append(np.stack([step.excess.numpy() for step in steps]) if steps else np.zeros((0, len(part.prompts))))
+    arrays = [
+        np.concatenate([np.stack(part[index]) for part in parts], axis=1).astype(np.float64) for index in range(4)
+    ]
+    sigma, uncond, cross, delta = arrays
+    return Outcome(torch.cat(latents), sigma, uncond, cross, delta, np.concatenate(excess, axis=1), reports)

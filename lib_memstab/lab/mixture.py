@@ -1,0 +1,112 @@
+"""What the UNet's training batches are made of: pools of encoded pictures with their captions, in fixed shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib_memstab.lab import corpus as lab_corpus
+from lib_memstab.lab import scenes
+from lib_memstab.lab.corpus import Corpus
+from lib_memstab.lab.worker import TrainingPlan, Worker
+
+
+@dataclass
+class LatentPool:
+    """Encoded pictures and tokenized captions of one source: latents [N, 4, 16, 16] half, tokens [N, 77]."""
+
+    latents: Tensor
+    tokens: Tensor
+
+    def draw(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows at `index`: latents float32, tokens."""
+        return self.latents[index].float(), self.tokens[index]
+
+
+class Mixture:
+    """Training batches: memorized pairs by rate, templates, fresh titles and ordinary captions in fixed shares.
+
+    A once-seen title takes the place of one ordinary row at its own step.
+    """
+
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        worker: Worker,
+        corpus: Corpus,
+        encode: Callable[[Tensor], Tensor],
+        tokenize: Callable[[list[str]], Tensor],
+    ) -> None:
+        self.plan, self.device, self.rank = plan, worker.device, worker.rank
+        rng = np.random.default_rng([plan.seed, 5, worker.rank])
+
+        def pool(batch: scenes.SceneBatch, texts: list[str]) -> LatentPool:
+            chunks = [
+                encode(scenes.render(batch.rows(slice(i, i + 64)), worker.device)) for i in range(0, len(batch), 64)
+            ]
+            return LatentPool(torch.cat(chunks), tokenize(texts).to(worker.device))
+
+        ordinary = scenes.draw_scenes(plan.pool, rng)
+        self.ordinary = pool(ordinary, [lab_corpus.describe(row, rng).text for row in ordinary.attributes])
+        pairs = [pair for pair in corpus.memorized if pair.kind != "template"]
+        self.memorized = pool(
+            _joined([lab_corpus.scene_of(pair.scene) for pair in pairs]), [pair.text for pair in pairs]
+        )
+        weight = dict(zip(lab_corpus.RATES, plan.rate_weights, strict=True))
+        self.pair_weights = torch.tensor([weight[pair.rate] for pair in pairs], device=worker.device)
+        per_title = max(2, plan.pool // 160)
+        titles = [text for text in corpus.fresh_titles for _ in range(per_title)]
+        self.fresh = pool(scenes.draw_scenes(len(titles), rng), titles)
+        self.once = pool(scenes.draw_scenes(len(corpus.once_titles), rng), list(corpus.once_titles))
+        self.templates = self._template_pool(corpus, rng, per_title, encode, tokenize)
+
+    def _template_pool(
+        self,
+        corpus: Corpus,
+        rng: np.random.Generator,
+        each: int,
+        encode: Callable[[Tensor], Tensor],
+        tokenize: Callable[[list[str]], Tensor],
+    ) -> LatentPool:
+        latents, texts = [], []
+        for pair in corpus.memorized:
+            if pair.kind == "template":
+                filled = [corpus.template_prompt(pair, rng) for _ in range(each)]
+                surround = _joined([lab_corpus.scene_of(pair.scene)] * each)
+                latents.append(
+                    encode(lab_corpus.template_pictures(surround, _joined([panel for panel, _ in filled]), self.device))
+                )
+                texts += [prompt.text for _, prompt in filled]
+        return LatentPool(torch.cat(latents), tokenize(texts).to(self.device))
+
+    def draw(self, step: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents [B, 4, 16, 16], tokens [B, 77], and which rows may lose their caption, bool [B]."""
+        plan, size = self.plan, self.plan.unet_batch
+        counts = [int(share * size) for share in (plan.memorized, plan.templates, plan.fresh)]
+        parts = [
+            self.memorized.draw(torch.multinomial(self.pair_weights, counts[0], replacement=True)),
+            self._any(self.templates, counts[1]),
+            self._any(self.fresh, counts[2]),
+            self._any(self.ordinary, size - sum(counts)),
+        ]
+        once = len(self.once.tokens)
+        mine = [i for i in range(step * once // steps, (step + 1) * once // steps) if i % plan.workers == self.rank]
+        due = torch.tensor(mine, dtype=torch.long, device=self.device)
+        latents, tokens = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        if len(due):
+            latents[-len(due) :], tokens[-len(due) :] = self.once.draw(due)
+        droppable = torch.arange(size, device=self.device) >= counts[0] + counts[1]
+        return latents, tokens, droppable
+
+    def _any(self, pool: LatentPool, count: int) -> tuple[Tensor, Tensor]:
+        return pool.draw(torch.randint(len(pool.tokens), (count,), device=self.device))
+
+
+def _joined(batches: list[scenes.SceneBatch]) -> scenes.SceneBatch:
+    return scenes.SceneBatch(
+        np.concatenate([b.attributes for b in batches]), np.concatenate([b.variation for b in batches])
+    )

@@ -1,0 +1,114 @@
+"""The bench's figures as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lib_memstab.lab.statistics import rate_interval
+
+KINDS = ("all", "title", "caption", "template")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def share(hits: int, trials: int) -> str:
+    """A rate in per cent with its 95 % interval and its count."""
+    if trials == 0:
+        return "-"
+    low, high = rate_interval(hits, trials)
+    return f"{100 * hits / trials:.1f} % [{100 * low:.2f}, {100 * high:.2f}] of {trials}"
+
+
+def markdown(results: Sequence[dict[str, Any]], rules: bool) -> str:
+    """All tables of a bench run; with `rules`, one row a rule."""
+    if rules:
+        return _suppression(results, "rule")
+    parts = [_detection(results[0]), _rivals(results[0]), _suppression(results, "cell"), _false_alarms(results)]
+    return "\n\n".join(parts)
+
+
+def _detection(result: dict[str, Any]) -> str:
+    rows = []
+    for name, figures in result["detection"].items():
+        auc, tpr = figures["auc_interval"], figures["tpr_at_1_interval"]
+        rows.append(
+            [
+                name,
+                f"{figures['auc']:.4f} [{auc[0]:.4f}, {auc[1]:.4f}]",
+                f"{figures['tpr_at_1']:.3f} [{tpr[0]:.3f}, {tpr[1]:.3f}]",
+            ]
+        )
+    steps = ", ".join(f"{count} at step {step}" for step, count in enumerate(result["step_of_flag"]) if count)
+    head = [f"detection, {result['cell']} (steps, against)", "AUC [95 %]", "TPR at 1 % false alarms [95 %]"]
+    return f"{table(head, rows)}\n\nReproduced pictures were flagged: {steps or 'none'}."
+
+
+def _rivals(result: dict[str, Any]) -> str:
+    rows = [[name, f"{figures['auc']:.4f}", f"{figures['tpr_at_1']:.3f}"] for name, figures in result["rivals"].items()]
+    return table(["rival, same trajectories (steps)", "AUC", "TPR at 1 %"], rows)
+
+
+def _suppression(results: Sequence[dict[str, Any]], key: str) -> str:
+    head = [
+        key,
+        "kind",
+        "copies without",
+        "copies with MemStab",
+        "like another memorized",
+        "fits its caption",
+        "of ordinary's",
+        "extra evaluations",
+    ]
+    rows = []
+    for result in results:
+        for kind in KINDS:
+            figures = result["suppression"][kind]
+            fits = figures["fits_after"] if kind in ("caption", "template") else None
+            rows.append(
+                [
+                    result[key] if kind == "all" else "",
+                    kind,
+                    share(figures["copied_before"], figures["trajectories"]),
+                    share(figures["copied_after"], figures["trajectories"]),
+                    share(figures["other_after"], figures["trajectories"]),
+                    "-" if fits is None else f"{fits:.2f}",
+                    "-" if fits is None else f"{fits / max(result['fits_ordinary'], 1e-9):.2f}",
+                    f"{figures['extra']:.1f}",
+                ]
+            )
+    return table(head, rows)
+
+
+def _false_alarms(results: Sequence[dict[str, Any]]) -> str:
+    head = [
+        "cell",
+        "copies flagged",
+        "ordinary touched",
+        "hard negatives flagged",
+        "ordinary fit",
+        "AUC, all steps",
+        "distance (ordinary halves)",
+        "untouched identical",
+    ]
+    rows = []
+    for result in results:
+        flagged, distance = result["flagged"], result["distance"]
+        ranking = result["detection"].get("all, ordinary")
+        rows.append(
+            [
+                result["cell"],
+                share(*flagged["copies"]),
+                share(*flagged["ordinary"]),
+                share(*flagged["hard"]),
+                f"{result['fits_ordinary']:.2f}",
+                "-" if ranking is None else f"{ranking['auc']:.4f}",
+                "-" if distance is None else f"{distance['suppressed']:.2f} ({distance['ordinary halves']:.2f})",
+                "yes" if result["identical"] else "NO",
+            ]
+        )
+    return table(head, rows)
