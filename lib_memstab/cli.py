@@ -48,6 +48,11 @@ COMMANDS = {
         "measure detection and suppression on the final split and print the table",
         f"{PROGRAM} bench --setup --json",
     ),
+    "calibrate": Command(
+        "lib_memstab.lab.calibrate",
+        "calibrate the lab model and write its profile",
+        f"{PROGRAM} calibrate --setup --trajectories 64 --out profiles",
+    ),
     "train": Command(
         "lib_memstab.lab.train",
         "train the lab model again from nothing",

@@ -14,9 +14,9 @@ from lib_memstab.core.region import Region, interpolate
 
 @dataclass(frozen=True)
 class Step:
-    """One evaluation against the region, all [B]: sigma, path length, mean and deviation of its log, standardised excess.
+    """One evaluation against the region, all [B]: sigma, path length, mean and deviation of its log, excess.
 
-    The excess is minus infinity where nothing could be measured.
+    The excess is in deviations above the mean, minus infinity where nothing could be measured.
     """
 
     sigma: Tensor

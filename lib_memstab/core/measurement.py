@@ -81,7 +81,7 @@ class PathLength:
         self._norm: Tensor | None = None
 
     def update(self, sigma: Tensor, norm: Tensor, valid: Tensor) -> Tensor:
-        """Take one evaluation (`sigma`, `norm`, `valid` [B]); L [B]. Rows that are not valid leave the path as it was."""
+        """Take one evaluation (`sigma`, `norm`, `valid` [B]); L [B]. Rows that are not valid keep their path."""
         norm, sigma = torch.where(valid, norm, torch.ones_like(norm)), torch.where(valid, sigma, torch.ones_like(sigma))
         if self._walked is None or self._unit is None or self._sigma is None or self._norm is None:
             self._walked, self._unit = torch.zeros_like(norm), torch.zeros_like(norm)

@@ -73,7 +73,7 @@ class Monitor:
         eps: Tensor,
         evaluate: Evaluate | None = None,
     ) -> Tensor:
-        """After an evaluation: the guided noise prediction to go on with; `eps` [B, C, H, W] where nothing is flagged."""
+        """After an evaluation: the guided noise prediction to go on with; `eps` [B, C, H, W] if nothing is flagged."""
         self.evaluations += 1
         if self.reason is not None or self.detector is None:
             return eps

@@ -1,0 +1,117 @@
+"""Calibrate the lab model: ordinary prompts sampled and measured, and the profile that comes of it.
+
+One profile, one region a mode, by a rule that is stated and not tuned to any cell of the bench: Euler, 20 steps, the
+training size, guidance going round `GUIDANCES`; img2img starts from ordinary scenes at strengths going round
+`STRENGTHS`. Prompts are the split's calibration prompts, which no table uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib_memstab import __version__
+from lib_memstab.core import profile as profiles
+from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Mode, Profile, Statistic, Versions
+from lib_memstab.core.region import FloatArray, learn
+from lib_memstab.lab import scenes
+from lib_memstab.lab.corpus import scene_of
+from lib_memstab.lab.experiment import CHECKPOINT, PROFILE, load_lab_model, load_splits, record
+from lib_memstab.lab.sampling import Job
+
+log = logging.getLogger("memstab.lab")
+
+GUIDANCES = (7.5,)
+STRENGTHS = (0.75, 0.5)
+SEED = 700_000
+
+
+def calibration_jobs(prompts: Sequence[str], mode: Mode, first: int) -> list[Job]:
+    """Jobs of one prompt each way of sampling in turn; `first` seeds the first prompt."""
+    ways = GUIDANCES if mode == "txt2img" else STRENGTHS
+    jobs = []
+    for index, way in enumerate(ways):
+        texts = list(prompts[index :: len(ways)])
+        seeds = [first + index + len(ways) * place for place in range(len(texts))]
+        job = Job(texts, seeds)
+        jobs.append(replace(job, guidance=way) if mode == "txt2img" else replace(job, strength=way))
+    return jobs
+
+
+def measure_jobs(jobs: Sequence[Job], mode: Mode) -> FloatArray:
+    """Curves [N, K] of these jobs; img2img gets a scene of its own for every seed."""
+    torch.set_num_threads(1)
+    model = load_lab_model()
+    curves = []
+    for job in jobs:
+        start = job
+        if mode == "img2img":
+            pictures = torch.cat([scenes.render(scene_of(seed)) for seed in job.seeds])
+            with torch.no_grad():
+                start = replace(job, init=torch.cat([model.encode_images(part) for part in pictures.split(32)]))
+        curves.append(record(model, start)[1])
+    return np.concatenate(curves)
+
+
+def calibrate_mode(prompts: Sequence[str], mode: Mode, workers: int) -> Calibration:
+    """One mode's region from these prompts, shared out to `workers` processes of one thread."""
+    parts = [calibration_jobs(prompts[rank::workers], mode, SEED + 10_000 * rank) for rank in range(workers)]
+    with ProcessPoolExecutor(workers) as pool:
+        curves = np.concatenate(list(pool.map(partial(measure_jobs, mode=mode), parts)))
+    ways = GUIDANCES if mode == "txt2img" else (Job.guidance,)
+    covered = Covered(
+        samplers=("Euler",),
+        schedulers=("Automatic",),
+        steps=(Job.steps, Job.steps),
+        guidance=(min(ways), max(ways)),
+        sizes=((Job.height // 8, Job.width // 8),),
+        trajectories=len(curves),
+        prompts="the lab's calibration split: captions, never-seen titles, both joined, bare words",
+    )
+    return Calibration(learn(curves), covered)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m lib_memstab calibrate`."""
+    parser.add_argument("--trajectories", type=int, default=512, help="ordinary prompts in each mode, at most 512")
+    parser.add_argument("--out", type=Path, default=PROFILE.parent, help="folder of the profile")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Calibrate both modes and save the profile."""
+    prompts = load_splits()["calibration"][: args.trajectories]
+    modes: tuple[Mode, ...] = ("txt2img", "img2img")
+    calibrations = {}
+    for mode in modes:
+        calibrations[mode] = calibrate_mode(prompts, mode, args.jobs)
+        region = calibrations[mode].region
+        log.info("%s: %d trajectories, 1 in 1000 at score %.2f", mode, region.count, region.threshold(1000))
+    digest = hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest()
+    config = load_lab_model().config
+    profile = Profile(
+        name=PROFILE.stem,
+        checkpoint=Checkpoint(CHECKPOINT.name, digest),
+        latent=Latent(config.latent_channels),
+        prediction=config.prediction_type,
+        created=datetime.date.today().isoformat(),
+        versions=Versions(__version__, torch.__version__, "memstab lab"),
+        statistic=Statistic(),
+        modes=calibrations,
+    )
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = profiles.save(profile, args.out)
+    sys.stdout.write(json.dumps({"profile": str(path), "checksum": profile.checksum}) if args.json else f"{path}\n")
+    return 0
