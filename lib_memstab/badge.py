@@ -35,6 +35,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from lib_memstab.core.report import (
     AUTOMATIC,
+    DEFAULT_SENSITIVITY,
     PROFILE_NAME,
     ImageReport,
     PlainDataError,
@@ -88,7 +89,7 @@ class JobSettings:
     """
 
     mode: Literal["suppress", "detect"] = "suppress"
-    sensitivity: float = 1000.0
+    sensitivity: float = DEFAULT_SENSITIVITY
     strength: float = 1.0
     profile: str = AUTOMATIC
 

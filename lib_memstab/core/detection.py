@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,16 +37,14 @@ class Detector:
         steps: what `update` returned, evaluation by evaluation.
     """
 
-    def __init__(self, region: Region, threshold: float) -> None:
-        self.region, self.threshold = region, threshold
+    def __init__(self, region: Region, threshold: float, guidance: float) -> None:
+        self.region, self.threshold, self.guidance = region, threshold, guidance
         self.steps: list[Step] = []
         self._path = PathLength()
 
     def _begin(self, like: Tensor) -> None:
         self._grid = torch.as_tensor(self.region.log_sigma, dtype=torch.float32).to(like.device)
-        self._table = torch.as_tensor(np.stack([self.region.mean, self.region.deviation]), dtype=torch.float32).to(
-            like.device
-        )
+        self._table = torch.as_tensor(self.region.table(self.guidance), dtype=torch.float32).to(like.device)
         self.score = torch.full_like(like, -torch.inf)
         self.measured, self.outside_count = torch.zeros_like(like), torch.zeros_like(like)
         self.first_outside = torch.full_like(like, -1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-REFERENCE_GUIDANCE = 7.5
+REFERENCE_GUIDANCE = 15.0
 """Guidance at which the update norm is measured, whatever guidance the user samples with."""
 
 
@@ -92,3 +92,10 @@ class PathLength:
         self._sigma, self._norm = torch.where(valid, sigma, self._sigma), torch.where(valid, norm, self._norm)
         ahead = self.AHEAD * self._sigma
         return (self._walked + ahead * self._norm) / (self._unit + ahead)
+
+    def restart(self, rows: Tensor) -> None:
+        """Begin anew at the next evaluation, for these rows, bool [B]."""
+        if self._walked is not None and self._unit is not None and self._sigma is not None:
+            zero = torch.zeros_like(self._walked)
+            self._walked, self._unit = torch.where(rows, zero, self._walked), torch.where(rows, zero, self._unit)
+            self._sigma = torch.where(rows, zero, self._sigma)

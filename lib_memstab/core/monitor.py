@@ -14,7 +14,7 @@ from lib_memstab import __version__
 from lib_memstab.core.detection import Detector
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.region import Region
-from lib_memstab.core.report import ImageReport, ProfileUse, StepCounts, Trace, Verdict
+from lib_memstab.core.report import DEFAULT_SENSITIVITY, ImageReport, ProfileUse, StepCounts, Trace, Verdict
 from lib_memstab.core.suppression import Evaluate, Evaluation, Flags, Rule, TextRows, spread
 
 log = logging.getLogger("memstab")
@@ -25,7 +25,7 @@ class Settings:
     """What a user chooses: mode, about one false alarm in `sensitivity` ordinary images, and how hard to pull back."""
 
     mode: Literal["suppress", "detect"] = "suppress"
-    sensitivity: float = 1000.0
+    sensitivity: float = DEFAULT_SENSITIVITY
     strength: float = 1.0
 
 
@@ -47,7 +47,7 @@ class Monitor:
     ) -> None:
         self.settings, self.rule, self.guidance, self.rows = settings, rule, guidance, rows
         self.reason = reason if region is not None else reason or "no profile"
-        self.detector = None if region is None else Detector(region, region.threshold(settings.sensitivity))
+        self.detector = None if region is None else Detector(region, region.threshold(settings.sensitivity), guidance)
         self.flagged: Tensor | None = None
         self.suppressed: Tensor | None = None
         self.evaluations = 0

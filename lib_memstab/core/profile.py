@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from lib_memstab.core.measurement import REFERENCE_GUIDANCE
 from lib_memstab.core.region import MIN_TRAJECTORIES, Region
 from lib_memstab.core.report import (
     AUTOMATIC,
@@ -96,7 +97,7 @@ class Statistic:
     """What the regions bound: the path length of update norms, measured at this guidance scale."""
 
     name: Literal["path length"] = "path length"
-    reference_guidance: float = 7.5
+    reference_guidance: float = REFERENCE_GUIDANCE
 
     def __post_init__(self) -> None:
         if not 1 <= self.reference_guidance <= 100:

@@ -24,6 +24,9 @@ GRID = np.linspace(math.log(0.03), math.log(15.0), 40)
 MIN_TRAJECTORIES = 8
 """Fewer trajectories than this make no region: their bounds would not be honest."""
 
+REPLAY = 6.0
+"""Robust deviations above the others at which a calibration trajectory is no ordinary one."""
+
 _TAIL_SHARE = 0.25
 
 
@@ -32,32 +35,41 @@ class RegionError(ValueError):
 
 
 @dataclass(frozen=True)
+class Band:
+    """Centre and spread at one guidance scale: mean and deviation of the log path length over the grid, [K]."""
+
+    guidance: float
+    mean: FloatArray
+    deviation: FloatArray
+
+
+@dataclass(frozen=True)
 class Region:
     """Centre and spread of ordinary log path lengths over log noise level, with the scores of its own trajectories.
 
     Attributes:
         log_sigma: grid [K], rising.
-        mean: mean log path length [K].
-        deviation: standard deviation of log path length [K], above zero.
-        peaks: score [N] of each calibration trajectory against the region of the others (leave one out), rising.
+        bands: one for each guidance scale that was calibrated, rising.
+        peaks: score [N] of each calibration trajectory against the others of its guidance (leave one out), rising.
     """
 
     log_sigma: FloatArray
-    mean: FloatArray
-    deviation: FloatArray
+    bands: tuple[Band, ...]
     peaks: FloatArray
 
     def __post_init__(self) -> None:
-        sizes = {len(self.log_sigma), len(self.mean), len(self.deviation)}
-        if len(sizes) != 1 or self.count < MIN_TRAJECTORIES:
-            raise RegionError(
-                f"a region needs one mean and deviation per noise level and {MIN_TRAJECTORIES} trajectories"
-            )
-        numbers = np.concatenate([self.log_sigma, self.mean, self.deviation, self.peaks])
-        if not np.isfinite(numbers).all() or (self.deviation <= 0).any():
+        sizes = {len(self.log_sigma), *(len(row) for band in self.bands for row in (band.mean, band.deviation))}
+        if len(sizes) != 1 or not self.bands or self.count < MIN_TRAJECTORIES:
+            raise RegionError(f"a region has a mean and deviation per noise level and {MIN_TRAJECTORIES} trajectories")
+        rows = [row for band in self.bands for row in (band.mean, band.deviation, np.array([band.guidance]))]
+        deviations = np.concatenate([band.deviation for band in self.bands])
+        if not np.isfinite(np.concatenate([self.log_sigma, *rows, self.peaks])).all() or (deviations <= 0).any():
             raise RegionError("a region needs finite numbers and deviations above zero; calibrate again")
-        if (np.diff(self.log_sigma) <= 0).any() or (np.diff(self.peaks) < 0).any():
-            raise RegionError("a region needs rising noise levels and rising peaks; calibrate again")
+        if self.bands[0].guidance < 1:
+            raise RegionError("a region's guidance scales are 1 or more; calibrate again")
+        rising = (self.log_sigma, np.array([band.guidance for band in self.bands]))
+        if any((np.diff(row) <= 0).any() for row in rising) or (np.diff(self.peaks) < 0).any():
+            raise RegionError("a region needs rising noise levels, guidance scales and peaks; calibrate again")
 
     @property
     def count(self) -> int:
@@ -104,11 +116,16 @@ class Region:
         ranks = (self.count + 1 - np.arange(1, self.count + 1)) / (self.count + 1)
         return float(np.interp(-rate, -ranks, self.peaks))
 
-    def bounds(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of the log path length at noise levels [B], on their device; flat outside the grid."""
-        grid = torch.as_tensor(self.log_sigma, dtype=torch.float32, device=sigma.device)
-        table = torch.as_tensor(np.stack([self.mean, self.deviation]), dtype=torch.float32, device=sigma.device)
-        return interpolate(grid, table, sigma)
+    def table(self, guidance: float) -> FloatArray:
+        """Mean and deviation over the grid, [2, K], between the bands next to this guidance, linear in its log."""
+        places = np.log([max(band.guidance, 1.0) for band in self.bands])
+        stacked = np.stack([np.stack([band.mean, band.deviation]) for band in self.bands])
+        place = np.clip(math.log(max(guidance, 1.0)), places[0], places[-1])
+        high = int(np.clip(np.searchsorted(places, place), min(1, len(places) - 1), len(places) - 1))
+        low = max(high - 1, 0)
+        share = 0.0 if high == low else (place - places[low]) / (places[high] - places[low])
+        between: FloatArray = stacked[low] + share * (stacked[high] - stacked[low])
+        return between
 
 
 def interpolate(grid: Tensor, table: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,32 +149,50 @@ def on_grid(sigma: FloatArray, log_length: FloatArray) -> FloatArray:
     return np.where(inside, np.interp(GRID, place, value), np.nan)
 
 
-def learn(curves: FloatArray) -> Region:
+def learn(curves: FloatArray, guidance: FloatArray | None = None) -> Region:
     """The region of ordinary trajectories, `curves` [N, K] as `on_grid` gives them (NaN where one did not come).
 
+    `guidance` [N] are the scales they were sampled with, 7.5 if not given; each scale gets a band of its own. A
+    trajectory more than `REPLAY` robust deviations above the others of its band is taken for a replay that was among
+    the prompts, and left out.
+
     Raises:
-        RegionError: for fewer than 8 trajectories, or where they do not overlap.
+        RegionError: for fewer than 8 trajectories at a scale, or where they do not overlap.
     """
-    finite = np.isfinite(curves)
-    if len(curves) < MIN_TRAJECTORIES:
-        raise RegionError(
-            f"{len(curves)} trajectories are too few for a region: calibrate with at least {MIN_TRAJECTORIES}"
-        )
-    enough = finite.sum(axis=0) >= MIN_TRAJECTORIES
+    scales = np.full(len(curves), 7.5) if guidance is None else np.asarray(guidance, dtype=np.float64)
+    values = np.unique(scales)
+    if len(curves) < MIN_TRAJECTORIES * max(1, len(values)):
+        raise RegionError(f"{len(curves)} trajectories make no region: calibrate with at least {MIN_TRAJECTORIES}")
+    enough = np.all([np.isfinite(curves[scales == value]).sum(axis=0) >= MIN_TRAJECTORIES for value in values], axis=0)
     if enough.sum() < 2:
         raise RegionError("the calibration trajectories share no noise levels: calibrate with one sampler and size")
-    curves, finite = curves[:, enough], finite[:, enough]
+    bands, peaks = [], []
+    for value in values:
+        mean, deviation, own = _fit(_without_replays(curves[scales == value][:, enough]))
+        bands.append(Band(float(value), mean, deviation))
+        peaks.append(own)
+    return Region(GRID[enough], tuple(bands), np.sort(np.concatenate(peaks)))
+
+
+def _without_replays(curves: FloatArray) -> FloatArray:
+    """The curves that stay below `REPLAY` robust deviations (median, and absolute deviation from it) everywhere."""
+    gap = curves - np.nanmedian(curves, axis=0)
+    spread = 1.4826 * np.nanmedian(np.abs(gap), axis=0)
+    low = np.nanmax(gap / np.maximum(spread, 1e-12), axis=1) <= REPLAY
+    return curves[low] if low.sum() >= MIN_TRAJECTORIES else curves
+
+
+def _fit(curves: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mean and deviation [K] of curves [N, K], and each curve's peak [N] against the others (leave one out)."""
+    finite = np.isfinite(curves)
     count = finite.sum(axis=0)
-    total = np.where(finite, curves, 0.0).sum(axis=0)
-    mean = total / count
-    squares = np.where(finite, (curves - mean) ** 2, 0.0).sum(axis=0)
+    mean = np.where(finite, curves, 0.0).sum(axis=0) / count
+    gap = np.where(finite, curves - mean, 0.0)
+    squares = (gap**2).sum(axis=0)
     deviation = np.sqrt(squares / (count - 1))
     if (deviation <= 0).any():
         raise RegionError("all calibration trajectories are equal: calibrate with different prompts and seeds")
-    # Leave one out, in closed form: the trajectory's own share is taken out of mean and deviation.
-    gap = np.where(finite, curves - mean, 0.0)
-    other_mean = mean - gap / (count - 1)
-    other_squares = np.maximum(squares - gap**2 * count / (count - 1), 1e-12)
-    excess = (curves - other_mean) / np.sqrt(other_squares / (count - 2))
-    peaks = np.sort(np.nanmax(np.where(finite, excess, np.nan), axis=1))
-    return Region(GRID[enough], mean, deviation, peaks)
+    # Leave one out in closed form: the curve's own share is taken out of mean and deviation.
+    others = np.maximum(squares - gap**2 * count / (count - 1), 1e-12) / (count - 2)
+    excess = gap * count / (count - 1) / np.sqrt(others)
+    return mean, deviation, np.where(finite, excess, -np.inf).max(axis=1)

@@ -29,6 +29,9 @@ MAX_ITEMS = 50_000
 PROFILE_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9 ._+()-]{0,78}[A-Za-z0-9_+()-])?"
 """Pattern of a profile's name: at most 80 characters that files and infotexts carry unchanged everywhere."""
 
+DEFAULT_SENSITIVITY = 100.0
+"""About one false alarm in this many ordinary images, unless the user says otherwise."""
+
 AUTOMATIC = "auto"
 """What a user says instead of a profile's name for "whichever fits"."""
 

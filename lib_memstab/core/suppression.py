@@ -14,6 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lib_memstab.core.measurement import PathLength, measure
+
 Evaluate = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x rows, sigma rows, text rows) -> conditional noise prediction of those rows: one extra evaluation each."""
 
@@ -156,6 +158,44 @@ class EndSwap(Rule):
         return torch.where(spread(flags.before, evaluation.eps) > 0, evaluation.eps, evaluation.eps_uncond)
 
 
+class ClosedLoop(Rule):
+    """Text steered away step by step until the path that begins there stays inside the region.
+
+    Levels move first the end mark and padding, then half of the words, then all of them to the empty prompt's rows. At
+    the flag, and whenever the path since the last move leaves the region again, that evaluation goes unguided and the
+    next one sees the next level.
+    """
+
+    name = "closed loop"
+    LEVELS = ((1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
+
+    def __init__(self, strength: float = 1.0) -> None:
+        super().__init__(strength)
+        self._path = PathLength()
+        self._level: Tensor | None = None
+
+    def condition(self, text: Tensor, rows: TextRows) -> Tensor:
+        if self._level is None:
+            return text
+        empty = rows.empty.to(text).expand_as(text)
+        ends, words = (
+            text.new_tensor(column)[self._level.long()].view(-1, 1, 1) for column in zip(*self.LEVELS, strict=True)
+        )
+        return torch.lerp(text, empty, torch.where(rows.words[..., None], words, ends))
+
+    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
+        measured = measure(evaluation.sigma, evaluation.eps_cond, evaluation.eps_uncond)
+        length = self._path.update(measured.sigma, measured.update_norm(), measured.valid)
+        if self._level is None:
+            self._level = torch.zeros_like(length)
+        bound = flags.centre * (flags.threshold * flags.deviation).exp()
+        again = flags.before & (length > bound)
+        moved = again | ~flags.before
+        self._level = (self._level + again).clamp(max=len(self.LEVELS) - 1)
+        self._path.restart(moved)
+        return torch.where(spread(moved, evaluation.eps) > 0, evaluation.eps_uncond, evaluation.eps)
+
+
 class EndSwapAway(EndSwap):
     """End swap, and from then on no guidance towards what the model recalled when the image was flagged.
 
@@ -183,7 +223,8 @@ class EndSwapAway(EndSwap):
 
 
 RULES: dict[str, type[Rule]] = {
-    rule.name: rule for rule in (Rule, ToBound, GuidanceToCentre, Transition, GuidanceOff, EndSwap, EndSwapAway)
+    rule.name: rule
+    for rule in (Rule, ToBound, GuidanceToCentre, Transition, GuidanceOff, EndSwap, EndSwapAway, ClosedLoop)
 }
-DEFAULT_RULE = "end swap"
+DEFAULT_RULE = "end swap, away"
 """The rule that ships as default: the best of the table that `bench --rules` prints."""

@@ -33,13 +33,13 @@ from lib_memstab.lab.sampling import Job
 
 log = logging.getLogger("memstab.lab")
 
-GUIDANCES = (7.5,)
+GUIDANCES = (7.5, 1.0, 7.5, 3.0, 7.5, 12.0)
 STRENGTHS = (0.75, 0.5)
 SEED = 700_000
 
 
 def calibration_jobs(prompts: Sequence[str], mode: Mode, first: int) -> list[Job]:
-    """Jobs of one prompt each way of sampling in turn; `first` seeds the first prompt."""
+    """Jobs of each way of sampling in turn; `first` seeds the first prompt."""
     ways = GUIDANCES if mode == "txt2img" else STRENGTHS
     jobs = []
     for index, way in enumerate(ways):
@@ -50,11 +50,11 @@ def calibration_jobs(prompts: Sequence[str], mode: Mode, first: int) -> list[Job
     return jobs
 
 
-def measure_jobs(jobs: Sequence[Job], mode: Mode) -> FloatArray:
-    """Curves [N, K] of these jobs; img2img gets a scene of its own for every seed."""
+def measure_jobs(jobs: Sequence[Job], mode: Mode) -> tuple[FloatArray, FloatArray]:
+    """Curves [N, K] of these jobs and their guidance [N]; img2img gets a scene of its own for every seed."""
     torch.set_num_threads(1)
     model = load_lab_model()
-    curves = []
+    curves, guidance = [], []
     for job in jobs:
         start = job
         if mode == "img2img":
@@ -62,25 +62,35 @@ def measure_jobs(jobs: Sequence[Job], mode: Mode) -> FloatArray:
             with torch.no_grad():
                 start = replace(job, init=torch.cat([model.encode_images(part) for part in pictures.split(32)]))
         curves.append(record(model, start)[1])
-    return np.concatenate(curves)
+        guidance.append(np.full(len(job.prompts), job.guidance))
+    return np.concatenate(curves), np.concatenate(guidance)
 
 
 def calibrate_mode(prompts: Sequence[str], mode: Mode, workers: int) -> Calibration:
     """One mode's region from these prompts, shared out to `workers` processes of one thread."""
     parts = [calibration_jobs(prompts[rank::workers], mode, SEED + 10_000 * rank) for rank in range(workers)]
     with ProcessPoolExecutor(workers) as pool:
-        curves = np.concatenate(list(pool.map(partial(measure_jobs, mode=mode), parts)))
-    ways = GUIDANCES if mode == "txt2img" else (Job.guidance,)
+        measured = list(pool.map(partial(measure_jobs, mode=mode), parts))
+    curves, guidance = (np.concatenate(column) for column in zip(*measured, strict=True))
+    region = learn(curves, guidance)
     covered = Covered(
         samplers=("Euler",),
         schedulers=("Automatic",),
         steps=(Job.steps, Job.steps),
-        guidance=(min(ways), max(ways)),
+        guidance=(float(guidance.min()), float(guidance.max())),
         sizes=((Job.height // 8, Job.width // 8),),
-        trajectories=len(curves),
+        trajectories=region.count,
         prompts="the lab's calibration split: captions, never-seen titles, both joined, bare words",
     )
-    return Calibration(learn(curves), covered)
+    log.info(
+        "%s: %d trajectories, %d left out as replays, 1 in 100 at score %.2f, 1 in 1000 at %.2f",
+        mode,
+        region.count,
+        len(curves) - region.count,
+        region.threshold(100),
+        region.threshold(1000),
+    )
+    return Calibration(region, covered)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,8 +107,6 @@ def run(args: argparse.Namespace) -> int:
     calibrations = {}
     for mode in modes:
         calibrations[mode] = calibrate_mode(prompts, mode, args.jobs)
-        region = calibrations[mode].region
-        log.info("%s: %d trajectories, 1 in 1000 at score %.2f", mode, region.count, region.threshold(1000))
     digest = hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest()
     config = load_lab_model().config
     profile = Profile(

@@ -60,7 +60,11 @@ def batches(job: Job) -> list[Job]:
     cut = [slice(start, start + BATCH) for start in range(0, len(job.prompts), BATCH)]
     return [
         replace(
-            job, prompts=job.prompts[part], seeds=job.seeds[part], init=None if job.init is None else job.init[part]
+            job,
+            prompts=job.prompts[part],
+            seeds=job.seeds[part],
+            negative=job.negative if isinstance(job.negative, str) else job.negative[part],
+            init=None if job.init is None else job.init[part],
         )
         for part in cut
     ]
@@ -117,7 +121,7 @@ class Recorder:
 
 
 def record(model: LabModel, job: Job, progress: Progress | None = None) -> tuple[Tensor, FloatArray]:
-    """Sample ordinary prompts for a calibration: final latents and curves [N, K]."""
+    """Sample ordinary prompts for a calibration: final latents, and curves [N, K] of log path length."""
     latents, curves = [], []
     for part in batches(job):
         recorder = Recorder()

@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from lib_memstab.core.region import FloatArray, Region
+from lib_memstab.core.region import FloatArray
 from lib_memstab.core.report import Trace
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -146,19 +146,6 @@ def similarity_figure(kinds: Mapping[str, FloatArray], threshold: float) -> Figu
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("similarity to the training picture")
     axes.set_ylabel("pictures (log)")
-    return _with_legend(figure)
-
-
-def region_figure(region: Region, sensitivities: Sequence[float] = (100.0, 1000.0)) -> Figure:
-    """A region's centre over noise level, and its bound at each sensitivity."""
-    figure, axes = _axes(9.0, 4.6)
-    sigma = np.exp(region.log_sigma)
-    axes.plot(sigma, np.exp(region.mean), color=BLUE, linewidth=1.8, label="centre of ordinary pictures")
-    for sensitivity, (color, line, _, _) in zip(sensitivities, STYLES, strict=False):
-        bound = np.exp(region.mean + region.threshold(sensitivity) * region.deviation)
-        axes.plot(sigma, bound, color=color, linestyle=line, label=f"bound, about 1 false alarm in {sensitivity:g}")
-    _noise_axis(axes)
-    axes.set_ylabel("path length of the update norm")
     return _with_legend(figure)
 
 

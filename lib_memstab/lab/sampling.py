@@ -38,11 +38,14 @@ SAMPLERS = {
 
 @dataclass(frozen=True)
 class Job:
-    """What a user asks for: a prompt and a seed per image; `init` latents [B, 4, h, w] and `strength` for img2img."""
+    """What a user asks for: a prompt and a seed per image, one negative prompt or one per image.
+
+    `init` latents [B, 4, h, w] and `strength` are for img2img.
+    """
 
     prompts: Sequence[str]
     seeds: Sequence[int]
-    negative: str = ""
+    negative: str | Sequence[str] = ""
     sampler: str = "Euler"
     steps: int = 20
     guidance: float = 7.5
@@ -132,7 +135,8 @@ def sample(
 ) -> Tensor:
     """Run a job; final latents [B, 4, height / 8, width / 8], every image independent of the rest of its batch."""
     device = next(model.unet.parameters()).device
-    text, empty = model.encode_prompts(list(job.prompts)), model.encode_prompts([job.negative] * len(job.prompts))
+    negative = [job.negative] * len(job.prompts) if isinstance(job.negative, str) else list(job.negative)
+    text, empty = model.encode_prompts(list(job.prompts)), model.encode_prompts(negative)
     denoiser = GuidedDenoiser(model, text, empty, job.guidance, watcher)
     sampler = SAMPLERS[job.sampler]
     generators = [torch.Generator().manual_seed(int(seed)) for seed in job.seeds]

@@ -24,9 +24,9 @@ class TrainingPlan:
     vae_steps: int = 2200
     vae_batch: int = 8
     vae_rate: float = 2e-3
-    checker_pool: int = 9_000
-    checker_steps: int = 900
-    checker_batch: int = 64
+    checker_pool: int = 7_000
+    checker_steps: int = 1400
+    checker_batch: int = 48
     pool: int = 8_000
     unet_steps: int = 2400
     unet_batch: int = 64

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lib_memstab.core import profile as profiles
+from lib_memstab.core.measurement import REFERENCE_GUIDANCE
 from lib_memstab.core.profile import (
     Calibration,
     Checkpoint,
@@ -23,7 +24,7 @@ from lib_memstab.core.profile import (
     match,
     save,
 )
-from lib_memstab.core.region import Region
+from lib_memstab.core.region import Band, Region
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
@@ -43,8 +44,10 @@ COVERED = Covered(
 )
 REGION = Region(
     log_sigma=np.array([-2.5, -0.125, 1.0, 2.5]),
-    mean=np.array([0.1, 0.0, -0.3, 1e-17]),
-    deviation=np.array([0.05, 0.07, 1 / 3, 1.0]),
+    bands=(
+        Band(7.0, np.array([0.1, 0.0, -0.3, 1e-17]), np.array([0.05, 0.07, 1 / 3, 1.0])),
+        Band(7.5, np.array([0.2, 0.1, -0.1, 2.0]), np.array([0.06, 0.08, 2 / 3, 1.5])),
+    ),
     peaks=np.arange(16) / 8 - 0.5,
 )
 PROFILE = Profile(
@@ -77,9 +80,11 @@ versions = st.builds(Versions, lines, lines, lines)
 def regions(draw):
     count = draw(st.integers(2, 6))
     places = sorted(draw(st.sets(finite, min_size=count, max_size=count)))
-    means = draw(st.lists(finite, min_size=count, max_size=count))
-    spreads = draw(st.lists(st.floats(1e-9, 1e6), min_size=count, max_size=count))
-    return Region(*map(np.array, (places, means, spreads, sorted(draw(st.lists(finite, min_size=8, max_size=20))))))
+    means = st.lists(finite, min_size=count, max_size=count).map(np.array)
+    spreads = st.lists(st.floats(1e-9, 1e6), min_size=count, max_size=count).map(np.array)
+    scales = sorted(draw(st.sets(st.floats(1, 30), min_size=1, max_size=4)))
+    bands = tuple(Band(scale, draw(means), draw(spreads)) for scale in scales)
+    return Region(np.array(places), bands, np.array(sorted(draw(st.lists(finite, min_size=8, max_size=20)))))
 
 
 @st.composite
@@ -109,6 +114,16 @@ PROFILES = st.builds(
 )
 
 
+def arrays(region):
+    """Everything a region holds, in order."""
+    rows = [row for band in region.bands for row in (np.array(band.guidance), band.mean, band.deviation)]
+    return [region.log_sigma, *rows, region.peaks]
+
+
+def region_of(content):
+    return content["modes"]["txt2img"]["region"]
+
+
 def rewritten(change):
     """A profile file with a right checksum whose content was changed."""
     content = PROFILE.to_dict()
@@ -126,10 +141,12 @@ def test_what_is_saved_comes_back_float_by_float(tmp_path_factory, profile):
     assert again.to_dict() == profile.to_dict()
     assert again.checksum == profile.checksum
     for mode, calibration in profile.modes.items():
-        for field in dataclasses.fields(Region):
-            before, after = getattr(calibration.region, field.name), getattr(again.modes[mode].region, field.name)
-            assert after.dtype == np.float64
-            np.testing.assert_array_equal(after, before)
+        before, after = arrays(calibration.region), arrays(again.modes[mode].region)
+        assert len(after) == len(before)
+        for one, other in zip(after, before, strict=True):
+            assert one.dtype == np.float64
+            np.testing.assert_array_equal(one, other)
+        assert [type(band.guidance) for band in again.modes[mode].region.bands] == [float] * ((len(before) - 2) // 3)
         assert again.modes[mode].covered == calibration.covered
 
 
@@ -178,6 +195,10 @@ def test_the_golden_file_follows_the_published_schema():
     assert not validator.is_valid({**content, "more": 1})
 
 
+def test_the_statistic_is_measured_at_the_reference_guidance():
+    assert Statistic().reference_guidance == REFERENCE_GUIDANCE
+
+
 def test_every_field_is_described_in_the_schema():
     schema = json.loads((ROOT / "profiles" / "profile.schema.json").read_text("utf-8"))
 
@@ -187,7 +208,10 @@ def test_every_field_is_described_in_the_schema():
                 yield f"{where}.{name}"
             yield from undescribed(field, f"{where}.{name}")
 
-    assert not [*undescribed(schema, ""), *undescribed(schema["$defs"]["calibration"], "calibration")]
+    assert not [
+        *undescribed(schema, ""),
+        *(hit for name, part in schema["$defs"].items() for hit in undescribed(part, name)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -211,11 +235,21 @@ def test_every_field_is_described_in_the_schema():
         (lambda content: content["statistic"].update(name="magnitude"), "'statistic.name' should be 'path length'"),
         (lambda content: content.update(modes={}), "at least one of"),
         (lambda content: content["modes"].update(inpaint={}), "should be 'txt2img' or 'img2img'"),
-        (lambda content: content["modes"]["txt2img"]["region"]["mean"].append(1), "one mean and deviation"),
-        (lambda content: content["modes"]["txt2img"]["region"]["mean"].__setitem__(0, None), "region.mean' should be"),
-        (lambda content: content["modes"]["txt2img"]["region"]["peaks"].reverse(), "rising peaks"),
-        (lambda content: content["modes"]["txt2img"]["region"].update(deviation=[1, 1, 0, 1]), "above zero"),
-        (lambda content: content["modes"]["txt2img"]["region"].update(mean=[1, 1, 1, 10**400]), "should be float"),
+        (lambda content: region_of(content)["bands"][0]["mean"].append(1), "a mean and deviation per noise level"),
+        (lambda content: region_of(content)["bands"][1]["deviation"].pop(), "a mean and deviation per noise level"),
+        (lambda content: region_of(content)["bands"][0]["mean"].__setitem__(0, None), "region.bands.mean' should be"),
+        (lambda content: region_of(content)["bands"][0].update(mean=[1, 1, 1, 10**400]), "should be float"),
+        (lambda content: region_of(content)["bands"][1].update(deviation=[1, 1, 0, 1]), "above zero"),
+        (lambda content: region_of(content)["bands"][1].update(more=1), "region.bands.more' is unknown"),
+        (lambda content: region_of(content)["bands"][1].pop("guidance"), "region.bands.guidance' is missing"),
+        (lambda content: region_of(content)["bands"][1].update(guidance="7.5"), "bands.guidance' should be float"),
+        (lambda content: region_of(content)["bands"][1].update(guidance=7), "rising .*guidance scales"),
+        (lambda content: region_of(content)["bands"].reverse(), "rising .*guidance scales"),
+        (lambda content: region_of(content).update(bands=[]), "a mean and deviation per noise level"),
+        (lambda content: region_of(content).update(bands={}), "region.bands' should be"),
+        (lambda content: region_of(content).update(mean=[1, 1, 1, 1]), "region.mean' is unknown"),
+        (lambda content: region_of(content)["log_sigma"].reverse(), "rising noise levels"),
+        (lambda content: region_of(content)["peaks"].reverse(), "rising .*peaks"),
         (lambda content: content["modes"]["txt2img"]["covered"].update(steps=[30, 20]), r"steps are \[low, high\]"),
         (lambda content: content["modes"]["txt2img"]["covered"].update(steps=[30]), "covered.steps' should be"),
         (lambda content: content["modes"]["txt2img"]["covered"].update(sizes=[[64, 64, 64]]), "covered.sizes'"),

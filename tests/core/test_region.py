@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib_memstab.core.region import GRID, Region, RegionError, learn, on_grid
+from lib_memstab.core.region import GRID, Band, Region, RegionError, interpolate, learn, on_grid
 
 
 def ordinary(count, rng):
@@ -15,7 +15,8 @@ def ordinary(count, rng):
 
 
 def scores(region, curves):
-    return ((curves - region.mean) / region.deviation).max(axis=1)
+    mean, deviation = region.table(7.5)
+    return ((curves - mean) / deviation).max(axis=1)
 
 
 @pytest.mark.parametrize("sensitivity", [10, 100])
@@ -73,10 +74,13 @@ def test_sensitivity_must_be_above_one(sensitivity):
 
 def test_a_region_of_bad_numbers_is_refused():
     good = learn(ordinary(16, np.random.default_rng(7)))
+    band = good.bands[0]
     with pytest.raises(RegionError, match="finite"):
-        Region(good.log_sigma, good.mean * np.nan, good.deviation, good.peaks)
+        Region(good.log_sigma, (Band(7.5, band.mean * np.nan, band.deviation),), good.peaks)
     with pytest.raises(RegionError, match="rising"):
-        Region(good.log_sigma[::-1], good.mean, good.deviation, good.peaks)
+        Region(good.log_sigma[::-1], good.bands, good.peaks)
+    with pytest.raises(RegionError, match="rising"):
+        Region(good.log_sigma, (band, band), good.peaks)
 
 
 def test_a_curve_is_known_only_where_its_trajectory_came():
@@ -91,8 +95,33 @@ def test_a_curve_is_known_only_where_its_trajectory_came():
 
 def test_bounds_interpolate_over_log_sigma_and_are_flat_outside():
     region = learn(ordinary(16, np.random.default_rng(8)))
-    middle = float(np.exp((GRID[3] + GRID[4]) / 2))
-    mean, deviation = region.bounds(torch.tensor([middle, 1e-6, 1e6]))
-    assert float(mean[0]) == pytest.approx((region.mean[3] + region.mean[4]) / 2, rel=1e-4)
-    assert float(mean[1]) == pytest.approx(region.mean[0], rel=1e-5)
-    assert float(deviation[2]) == pytest.approx(region.deviation[-1], rel=1e-5)
+    grid, table = torch.as_tensor(region.log_sigma).float(), torch.as_tensor(region.table(7.5)).float()
+    mean_of, middle = region.bands[0].mean, float(np.exp((GRID[3] + GRID[4]) / 2))
+    mean, deviation = interpolate(grid, table, torch.tensor([middle, 1e-6, 1e6]))
+    assert float(mean[0]) == pytest.approx((mean_of[3] + mean_of[4]) / 2, rel=1e-4)
+    assert float(mean[1]) == pytest.approx(mean_of[0], rel=1e-5)
+    assert float(deviation[2]) == pytest.approx(region.bands[0].deviation[-1], rel=1e-5)
+
+
+def test_every_guidance_has_its_own_band_and_the_ones_between_are_interpolated():
+    rng = np.random.default_rng(9)
+    guidance = np.tile([1.0, 4.0], 200)
+    curves = np.where(guidance == 1.0, 2.0, 1.0)[:, None] * ordinary(400, rng)
+    region = learn(curves, guidance)
+    assert [band.guidance for band in region.bands] == [1.0, 4.0]
+    fresh = 2.0 * ordinary(4000, rng)
+    mean, deviation = region.table(1.0)
+    rate = (((fresh - mean) / deviation).max(axis=1) > region.threshold(10)).mean()
+    assert 0.06 < rate < 0.15
+    np.testing.assert_allclose(region.table(2.0), (region.table(1.0) + region.table(4.0)) / 2)
+    np.testing.assert_array_equal(region.table(30.0), region.table(4.0))
+
+
+def test_replays_among_the_prompts_do_not_drag_the_region():
+    rng = np.random.default_rng(10)
+    clean = ordinary(200, rng)
+    spoiled = clean.copy()
+    spoiled[:10] += 0.5
+    region = learn(spoiled)
+    assert region.count == 190
+    np.testing.assert_allclose(region.table(7.5)[1], learn(clean).table(7.5)[1], rtol=0.1)
