@@ -70,14 +70,14 @@ BLIND = dataclasses.replace(
 TRANSFER = dataclasses.replace(CLEAR, profile=dataclasses.replace(USE, match="transfer"))
 TOO_SHORT = dataclasses.replace(BLIND, reason="one step is too few", partial=(1, 20))
 CASES = {
-    "clear": (JobSettings(), CLEAR),
+    "clear": (JobSettings(sensitivity=1000.0), CLEAR),
     "clear, transfer": (JobSettings(sensitivity=2.5), TRANSFER),
-    "clear, interrupted": (JobSettings(strength=0.1), dataclasses.replace(CLEAR, partial=(10, 20))),
-    "flagged": (JobSettings("detect"), FLAGGED),
-    "suppressed": (JobSettings(profile="dreamy v1.0 (pruned)"), SUPPRESSED),
-    "suppressed, interrupted": (JobSettings(), dataclasses.replace(SUPPRESSED, partial=(10, 20))),
-    "not measured": (JobSettings(), BLIND),
-    "not measured, interrupted": (JobSettings(), TOO_SHORT),
+    "clear, interrupted": (JobSettings(sensitivity=1000.0, strength=0.1), dataclasses.replace(CLEAR, partial=(10, 20))),
+    "flagged": (JobSettings("detect", 1000.0), FLAGGED),
+    "suppressed": (JobSettings(sensitivity=1000.0, profile="dreamy v1.0 (pruned)"), SUPPRESSED),
+    "suppressed, interrupted": (JobSettings(sensitivity=1000.0), dataclasses.replace(SUPPRESSED, partial=(10, 20))),
+    "not measured": (JobSettings(sensitivity=1000.0), BLIND),
+    "not measured, interrupted": (JobSettings(sensitivity=1000.0), TOO_SHORT),
 }
 
 # modules/infotext_utils.py of WebUI v1.10.1
