@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.monitor import Settings
@@ -24,6 +25,7 @@ from lib_memstab.lab.checker import CaptionChecker
 from lib_memstab.lab.corpus import Corpus
 from lib_memstab.lab.experiment import MODEL_FOLDER, PROFILE, load_lab_model, load_splits
 from lib_memstab.lab.figures import Judge, detection_figures, rival_figures, suppression_figures, watch
+from lib_memstab.lab.pictures import save_figure, similarity_figure
 from lib_memstab.lab.sd1_layout import LabModel
 from lib_memstab.lab.statistics import frechet_distance
 from lib_memstab.lab.trials import CELLS, MAIN, Cell, memorized_trials, plain_trials, run_trials
@@ -130,6 +132,12 @@ def _untouched_are_identical(model: LabModel, cell: Cell, trials: list[Any], reg
     return torch.equal(plain.latents[clear], watched.latents[clear])
 
 
+def similarities(result: dict[str, Any]) -> Figure:
+    """Histogram of a cell's unmitigated similarities by kind, with the threshold from which they are copies."""
+    kinds, before = np.array(result["similarity"]["kind"]), np.array(result["similarity"]["before"])
+    return similarity_figure({kind: before[kinds == kind] for kind in tables.KINDS[1:]}, truth.COPY_THRESHOLD)
+
+
 def _single_thread() -> None:
     torch.set_num_threads(1)
 
@@ -180,6 +188,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "figures.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        save_figure(similarities(results[0]), args.out / "similarity.png")
     sys.stdout.write(json.dumps(results) if args.json else tables.markdown(results, rules=args.rules))
     sys.stdout.write("\n")
     return 0 if all(result["identical"] for result in results) else 1
