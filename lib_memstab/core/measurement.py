@@ -49,10 +49,6 @@ class Measurement:
         """RMS of eps_u + w delta [B]: the latent update norm per unit of sigma at guidance w."""
         return (self.uncond + 2 * guidance * self.cross + guidance**2 * self.delta).clamp(min=0).sqrt()
 
-    def guidance_magnitude(self) -> Tensor:
-        """RMS of delta [B]."""
-        return self.delta.sqrt()
-
 
 def measure(sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor) -> Measurement:
     """Measure one evaluation; `sigma` [B], predictions [B, C, H, W] of any float type on any device."""

@@ -23,6 +23,7 @@ from lib_memstab.core.suppression import DEFAULT_RULE, RULES
 from lib_memstab.lab import tables, truth
 from lib_memstab.lab.checker import CaptionChecker
 from lib_memstab.lab.corpus import Corpus
+from lib_memstab.lab.cost import measure_cost
 from lib_memstab.lab.experiment import MODEL_FOLDER, PROFILE, load_lab_model, load_splits
 from lib_memstab.lab.figures import Judge, detection_figures, rival_figures, suppression_figures, watch
 from lib_memstab.lab.pictures import save_figure, similarity_figure
@@ -153,6 +154,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rules", action="store_true", help="all suppression rules on the first cell instead of all cells"
     )
+    parser.add_argument("--cost", action="store_true", help="only the method's own time, beside an SD-1.5-sized UNet's")
     parser.add_argument("--rule", choices=sorted(RULES), default=DEFAULT_RULE)
     parser.add_argument(
         "--seeds",
@@ -171,6 +173,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the cells, print the tables; 1 if an untouched image was not bit-identical."""
+    if args.cost:
+        rows = measure_cost(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        sys.stdout.write((json.dumps(rows) if args.json else tables.cost(rows)) + "\n")
+        return 0
     small = Plan(args.split, args.seeds, args.ordinary, 60, args.sensitivity, args.strength, args.rule)
     large = Plan(args.split, args.seeds * 3, args.ordinary * 5, 240, args.sensitivity, args.strength, args.rule)
     wanted = [cell for cell in CELLS if not args.cells or cell.name in args.cells]

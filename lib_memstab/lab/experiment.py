@@ -1,10 +1,10 @@
-"""The lab's experiments: calibrate, generate watched batches, and read splits; shared by demo and bench."""
+"""The lab's experiments: load model and splits, cut jobs into batches, record calibrations; shared by demo and bench."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from lib_memstab.core.measurement import PathLength, measure
-from lib_memstab.core.monitor import Monitor, Settings
-from lib_memstab.core.region import FloatArray, Region, on_grid
-from lib_memstab.core.report import ImageReport, ProfileUse
-from lib_memstab.core.suppression import Rule, TextRows
+from lib_memstab.core.region import FloatArray, on_grid
+from lib_memstab.core.suppression import TextRows
 from lib_memstab.lab.sampling import Evaluate, Job, sample
 from lib_memstab.lab.sd1_layout import LabModel, load_checkpoint
 
@@ -47,14 +45,6 @@ def text_rows(model: LabModel, prompts: Sequence[str]) -> TextRows:
     return TextRows(model.encode_prompts([""]), positions[None] < ends[:, None])
 
 
-@dataclass(frozen=True)
-class Run:
-    """What came of a list of prompts: final latents [N, 4, h, w], and reports if they were watched."""
-
-    latents: Tensor
-    reports: list[ImageReport] = field(default_factory=list)
-
-
 def batches(job: Job) -> list[Job]:
     """A long job in batches of at most 64 images; images do not depend on how they are batched."""
     cut = [slice(start, start + BATCH) for start in range(0, len(job.prompts), BATCH)]
@@ -68,29 +58,6 @@ def batches(job: Job) -> list[Job]:
         )
         for part in cut
     ]
-
-
-def generate(
-    model: LabModel,
-    job: Job,
-    region: Region | None = None,
-    settings: Settings | None = None,
-    rule: Callable[[], Rule] = Rule,
-    profile: ProfileUse | None = None,
-    progress: Progress | None = None,
-) -> Run:
-    """Sample a job, watched if there are `settings`; a new monitor and a new rule for every batch."""
-    latents, reports = [], []
-    for part in batches(job):
-        monitor = None
-        if settings is not None:
-            monitor = Monitor(region, settings, rule(), job.guidance, text_rows(model, part.prompts))
-        latents.append(sample(model, part, monitor))
-        if monitor is not None:
-            reports += monitor.reports(len(part.prompts), profile, host="memstab lab")
-        if progress is not None:
-            progress(len(part.prompts))
-    return Run(torch.cat(latents), reports)
 
 
 class Recorder:

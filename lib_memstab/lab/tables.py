@@ -32,6 +32,23 @@ def markdown(results: Sequence[dict[str, Any]], rules: bool) -> str:
     return "\n\n".join(parts)
 
 
+def cost(rows: Sequence[dict[str, Any]]) -> str:
+    """The method's time per evaluation beside a UNet's, and how often it made the host wait."""
+    head = ["latents", "device", "MemStab per evaluation", "UNet evaluation", "share", "host waits in the loop"]
+    lines = [
+        [
+            row["latents"],
+            row["device"],
+            f"{1000 * row['hooks_seconds']:.2f} ms",
+            f"{1000 * row['unet_seconds']:.0f} ms",
+            f"{100 * row['hooks_seconds'] / row['unet_seconds']:.3f} %",
+            str(row["host_waits"]),
+        ]
+        for row in rows
+    ]
+    return table(head, lines)
+
+
 def _detection(result: dict[str, Any]) -> str:
     rows = []
     for name, figures in result["detection"].items():
