@@ -1,4 +1,4 @@
-"""The lab's experiments: load model and splits, cut jobs into batches, record calibrations; shared by demo and bench."""
+"""The lab's experiments: load model and splits, cut jobs into batches, record calibrations, for demo and bench."""
 
 from __future__ import annotations
 
