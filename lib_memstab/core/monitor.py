@@ -90,8 +90,7 @@ class Monitor:
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
         threshold = self.detector.threshold
         self.flagged = before | (excess > threshold)
-        evidence = (self.detector.score - threshold).clamp(min=0)
-        flags = Flags(self.flagged, before, evidence, excess, step.length, step.mean.exp(), step.deviation, threshold)
+        flags = Flags(self.flagged, before, excess, step.length, step.mean.exp(), step.deviation, threshold)
         if self.settings.mode == "detect":
             return evaluation.eps
         guided = self.rule.guide(evaluation, flags)

@@ -40,7 +40,6 @@ class Flags:
     Attributes:
         flagged: outside now or at an earlier evaluation.
         before: flagged at an earlier evaluation.
-        evidence: by how much the score so far is above the threshold, in standard deviations; zero if not flagged.
         excess: standardised excess of this evaluation.
         length: path length so far.
         centre: path length at the region's centre, at this noise level.
@@ -50,7 +49,6 @@ class Flags:
 
     flagged: Tensor
     before: Tensor
-    evidence: Tensor
     excess: Tensor
     length: Tensor
     centre: Tensor
