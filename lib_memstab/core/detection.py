@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lib_memstab.core.measurement import Measurement, PathLength
-from lib_memstab.core.region import Region, interpolate
+from lib_memstab.core.region import Region, at_start, interpolate
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,16 @@ class Detector:
         steps: what `update` returned, evaluation by evaluation.
     """
 
-    def __init__(self, region: Region, threshold: float, guidance: float) -> None:
-        self.region, self.threshold, self.guidance = region, threshold, guidance
+    def __init__(self, region: Region, threshold: float, guidance: float, negative: bool = False) -> None:
+        self.region, self.threshold = region, threshold
+        self._log_starts, self._tables = region.tables(guidance, negative)
         self.steps: list[Step] = []
         self._path = PathLength()
 
     def _begin(self, like: Tensor) -> None:
         self._grid = torch.as_tensor(self.region.log_sigma, dtype=torch.float32).to(like.device)
-        self._table = torch.as_tensor(self.region.table(self.guidance), dtype=torch.float32).to(like.device)
+        starts = torch.as_tensor(self._log_starts, dtype=torch.float32).to(like.device)
+        self._table = at_start(starts, torch.as_tensor(self._tables, dtype=torch.float32).to(like.device), like)
         self.score = torch.full_like(like, -torch.inf)
         self.measured, self.outside_count = torch.zeros_like(like), torch.zeros_like(like)
         self.first_outside = torch.full_like(like, -1)

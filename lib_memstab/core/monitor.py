@@ -44,10 +44,13 @@ class Monitor:
         guidance: float,
         rows: TextRows | None = None,
         reason: str | None = None,
+        negative: bool = False,
     ) -> None:
         self.settings, self.rule, self.guidance, self.rows = settings, rule, guidance, rows
         self.reason = reason if region is not None else reason or "no profile"
-        self.detector = None if region is None else Detector(region, region.threshold(settings.sensitivity), guidance)
+        self.detector = (
+            None if region is None else Detector(region, region.threshold(settings.sensitivity), guidance, negative)
+        )
         self.flagged: Tensor | None = None
         self.suppressed: Tensor | None = None
         self.evaluations = 0

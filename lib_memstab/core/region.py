@@ -8,6 +8,7 @@ ordinary trajectory scores as high anywhere on its way is estimated from the cal
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,10 +36,29 @@ class RegionError(ValueError):
 
 
 @dataclass(frozen=True)
-class Band:
-    """Centre and spread at one guidance scale: mean and deviation of the log path length over the grid, [K]."""
+class Conditions:
+    """What a band depends on: what moves ordinary path lengths although nothing is replayed.
 
-    guidance: float
+    Attributes:
+        guidance: guidance scale, 1 or more.
+        start: noise level of the first evaluation; img2img and hires passes start below the schedule's highest.
+        negative: whether there is a negative prompt.
+    """
+
+    guidance: float = 7.5
+    start: float = 15.0
+    negative: bool = False
+
+    def key(self) -> tuple[bool, float, float]:
+        """The order in which a region keeps its bands."""
+        return self.negative, self.start, self.guidance
+
+
+@dataclass(frozen=True)
+class Band:
+    """Centre and spread under one set of conditions: mean and deviation of the log path length over the grid, [K]."""
+
+    conditions: Conditions
     mean: FloatArray
     deviation: FloatArray
 
@@ -49,8 +69,8 @@ class Region:
 
     Attributes:
         log_sigma: grid [K], rising.
-        bands: one for each guidance scale that was calibrated, rising.
-        peaks: score [N] of each calibration trajectory against the others of its guidance (leave one out), rising.
+        bands: one for each set of conditions that was calibrated, rising by `Conditions.key`.
+        peaks: score [N] of each calibration trajectory against the others of its band (leave one out), rising.
     """
 
     log_sigma: FloatArray
@@ -61,15 +81,18 @@ class Region:
         sizes = {len(self.log_sigma), *(len(row) for band in self.bands for row in (band.mean, band.deviation))}
         if len(sizes) != 1 or not self.bands or self.count < MIN_TRAJECTORIES:
             raise RegionError(f"a region has a mean and deviation per noise level and {MIN_TRAJECTORIES} trajectories")
-        rows = [row for band in self.bands for row in (band.mean, band.deviation, np.array([band.guidance]))]
+        levels = [number for band in self.bands for number in (band.conditions.guidance, band.conditions.start)]
+        curves = [row for band in self.bands for row in (band.mean, band.deviation)]
         deviations = np.concatenate([band.deviation for band in self.bands])
-        if not np.isfinite(np.concatenate([self.log_sigma, *rows, self.peaks])).all() or (deviations <= 0).any():
-            raise RegionError("a region needs finite numbers and deviations above zero; calibrate again")
-        if self.bands[0].guidance < 1:
-            raise RegionError("a region's guidance scales are 1 or more; calibrate again")
-        rising = (self.log_sigma, np.array([band.guidance for band in self.bands]))
-        if any((np.diff(row) <= 0).any() for row in rising) or (np.diff(self.peaks) < 0).any():
-            raise RegionError("a region needs rising noise levels, guidance scales and peaks; calibrate again")
+        if not np.isfinite(np.concatenate([self.log_sigma, *curves, np.array(levels), self.peaks])).all():
+            raise RegionError("a region needs finite numbers; calibrate again")
+        if (deviations <= 0).any():
+            raise RegionError("a region needs deviations above zero; calibrate again")
+        if any(band.conditions.guidance < 1 or band.conditions.start <= 0 for band in self.bands):
+            raise RegionError("a band's guidance is 1 or more and its start above zero; calibrate again")
+        keys = [band.conditions.key() for band in self.bands]
+        if sorted(set(keys)) != keys or (np.diff(self.log_sigma) <= 0).any() or (np.diff(self.peaks) < 0).any():
+            raise RegionError("a region needs rising noise levels, bands and peaks; calibrate again")
 
     @property
     def count(self) -> int:
@@ -116,24 +139,60 @@ class Region:
         ranks = (self.count + 1 - np.arange(1, self.count + 1)) / (self.count + 1)
         return float(np.interp(-rate, -ranks, self.peaks))
 
-    def table(self, guidance: float) -> FloatArray:
-        """Mean and deviation over the grid, [2, K], between the bands next to this guidance, linear in its log."""
-        places = np.log([max(band.guidance, 1.0) for band in self.bands])
-        stacked = np.stack([np.stack([band.mean, band.deviation]) for band in self.bands])
-        place = np.clip(math.log(max(guidance, 1.0)), places[0], places[-1])
-        high = int(np.clip(np.searchsorted(places, place), min(1, len(places) - 1), len(places) - 1))
-        low = max(high - 1, 0)
-        share = 0.0 if high == low else (place - places[low]) / (places[high] - places[low])
-        between: FloatArray = stacked[low] + share * (stacked[high] - stacked[low])
-        return between
+    def covers(self, negative: bool) -> bool:
+        """Whether there is a band with, or without, a negative prompt."""
+        return any(band.conditions.negative == negative for band in self.bands)
+
+    def tables(self, guidance: float, negative: bool = False) -> tuple[FloatArray, FloatArray]:
+        """Mean and deviation at one guidance scale for every start: log starts [S], rising, and tables [S, 2, K].
+
+        Between the two bands next to it in log guidance; beyond the first or last, that band's. Where no band was
+        calibrated with (or without) a negative prompt, the others stand in.
+        """
+        bands = [band for band in self.bands if band.conditions.negative == negative] or list(self.bands)
+        starts = sorted({band.conditions.start for band in bands})
+        place, tables = math.log(max(guidance, 1.0)), []
+        for start in starts:
+            own = [band for band in bands if band.conditions.start == start]
+            places = np.log([band.conditions.guidance for band in own])
+            stacked = np.stack([np.stack([band.mean, band.deviation]) for band in own])
+            low, share = _between(places, place)
+            tables.append(stacked[low] + share * (stacked[min(low + 1, len(own) - 1)] - stacked[low]))
+        return np.log(starts), np.stack(tables)
 
 
-def interpolate(grid: Tensor, table: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of `table` [2, K] at noise levels [B], linear in log sigma over `grid` [K], flat outside it."""
+def _between(places: FloatArray, place: float) -> tuple[int, float]:
+    """The last of the rising `places` at or below `place`, and how far it is to the next, 0..1; flat outside."""
+    if len(places) == 1:
+        return 0, 0.0
+    low = int(np.clip(np.searchsorted(places, place, side="right") - 1, 0, len(places) - 2))
+    return low, float(np.clip((place - places[low]) / (places[low + 1] - places[low]), 0.0, 1.0))
+
+
+def at_start(log_starts: Tensor, tables: Tensor, start: Tensor) -> Tensor:
+    """Each image's table [B, 2, K] for its own first noise level [B], linear in log sigma over `log_starts` [S].
+
+    `tables` is [S, 2, K]; beyond the first or last start, that start's. Nothing waits for the device.
+    """
+    if len(log_starts) == 1:
+        return tables.expand(len(start), -1, -1)
+    place = start.float().clamp(min=1e-8).log().clamp(log_starts[0], log_starts[-1])
+    high = torch.searchsorted(log_starts, place.contiguous()).clamp(1, len(log_starts) - 1)
+    share = (place - log_starts[high - 1]) / (log_starts[high] - log_starts[high - 1])
+    return torch.lerp(tables[high - 1], tables[high], share.view(-1, 1, 1))
+
+
+def interpolate(grid: Tensor, tables: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [B] of each image's table [B, 2, K] at its noise level [B]: linear in log sigma over `grid`.
+
+    Flat outside the grid [K].
+    """
     place = sigma.float().clamp(min=1e-8).log().clamp(grid[0], grid[-1])
     high = torch.searchsorted(grid, place.contiguous()).clamp(1, len(grid) - 1)
     share = (place - grid[high - 1]) / (grid[high] - grid[high - 1])
-    mean, deviation = torch.lerp(table[:, high - 1], table[:, high], share)
+    index = high.view(-1, 1, 1).expand(-1, 2, 1)
+    low, top = tables.gather(2, index - 1)[..., 0], tables.gather(2, index)[..., 0]
+    mean, deviation = torch.lerp(low, top, share[:, None]).unbind(1)
     return mean, deviation
 
 
@@ -149,29 +208,35 @@ def on_grid(sigma: FloatArray, log_length: FloatArray) -> FloatArray:
     return np.where(inside, np.interp(GRID, place, value), np.nan)
 
 
-def learn(curves: FloatArray, guidance: FloatArray | None = None) -> Region:
+def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None) -> Region:
     """The region of ordinary trajectories, `curves` [N, K] as `on_grid` gives them (NaN where one did not come).
 
-    `guidance` [N] are the scales they were sampled with, 7.5 if not given; each scale gets a band of its own. A
+    `conditions` says how each was sampled (default: all alike); each set of conditions gets a band of its own. A
     trajectory more than `REPLAY` robust deviations above the others of its band is taken for a replay that was among
     the prompts, and left out.
 
     Raises:
-        RegionError: for fewer than 8 trajectories at a scale, or where they do not overlap.
+        RegionError: for fewer than 8 trajectories in a band, or where they do not overlap.
     """
-    scales = np.full(len(curves), 7.5) if guidance is None else np.asarray(guidance, dtype=np.float64)
-    values = np.unique(scales)
-    if len(curves) < MIN_TRAJECTORIES * max(1, len(values)):
+    sampled = [Conditions()] * len(curves) if conditions is None else list(conditions)
+    kinds = sorted(set(sampled), key=Conditions.key)
+    if len(curves) < MIN_TRAJECTORIES * max(1, len(kinds)):
         raise RegionError(f"{len(curves)} trajectories make no region: calibrate with at least {MIN_TRAJECTORIES}")
-    enough = np.all([np.isfinite(curves[scales == value]).sum(axis=0) >= MIN_TRAJECTORIES for value in values], axis=0)
-    if enough.sum() < 2:
-        raise RegionError("the calibration trajectories share no noise levels: calibrate with one sampler and size")
-    bands, peaks = [], []
-    for value in values:
-        mean, deviation, own = _fit(_without_replays(curves[scales == value][:, enough]))
-        bands.append(Band(float(value), mean, deviation))
-        peaks.append(own)
-    return Region(GRID[enough], tuple(bands), np.sort(np.concatenate(peaks)))
+    fits, peaks, reached = [], [], np.zeros(len(GRID), dtype=bool)
+    for kind in kinds:
+        own = curves[np.array([one == kind for one in sampled])]
+        enough = np.isfinite(own).sum(axis=0) >= MIN_TRAJECTORIES
+        if enough.sum() < 2:
+            raise RegionError("the calibration trajectories share no noise levels: calibrate with one sampler and size")
+        mean, deviation, scores = _fit(_without_replays(own[:, enough]))
+        fits.append((kind, enough, mean, deviation))
+        peaks.append(scores)
+        reached |= enough
+    bands = tuple(
+        Band(kind, *(np.interp(GRID[reached], GRID[enough], row) for row in (mean, deviation)))
+        for kind, enough, mean, deviation in fits
+    )
+    return Region(GRID[reached], bands, np.sort(np.concatenate(peaks)))
 
 
 def _without_replays(curves: FloatArray) -> FloatArray:

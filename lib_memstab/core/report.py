@@ -273,6 +273,8 @@ def _read(kind: Any, value: object, where: str, additions: bool) -> Any:
         kinds = [parts[0]] * len(value) if parts[1] is Ellipsis else parts
         if len(kinds) == len(value):
             return tuple(_read(one, item, where, additions) for one, item in zip(kinds, value, strict=True))
+    if kind is bool and isinstance(value, bool):
+        return value
     if kind is str and isinstance(value, str) and len(value) <= MAX_TEXT and to_plain(value) == value:
         return value
     if kind in (int, float) and _is_number(value, kind) and abs(value) <= _LARGEST_NUMBER:

@@ -1,8 +1,9 @@
 """Calibrate the lab model: ordinary prompts sampled and measured, and the profile that comes of it.
 
 One profile, one region a mode, by a rule that is stated and not tuned to any cell of the bench: Euler, 20 steps, the
-training size, guidance going round `GUIDANCES`; img2img starts from ordinary scenes at strengths going round
-`STRENGTHS`. Prompts are the split's calibration prompts, which no table uses.
+training size. txt2img goes round `WAYS`, guidance with or without a negative prompt (another calibration prompt);
+img2img starts from ordinary scenes at strengths going round `STRENGTHS`. Prompts are the split's calibration prompts,
+which no table uses.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 from lib_memstab import __version__
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Mode, Profile, Statistic, Versions
-from lib_memstab.core.region import FloatArray, learn
+from lib_memstab.core.region import Conditions, FloatArray, learn
 from lib_memstab.lab import scenes
 from lib_memstab.lab.corpus import scene_of
 from lib_memstab.lab.experiment import CHECKPOINT, PROFILE, load_lab_model, load_splits, record
@@ -33,37 +34,50 @@ from lib_memstab.lab.sampling import Job
 
 log = logging.getLogger("memstab.lab")
 
-GUIDANCES = (7.5, 1.0, 7.5, 3.0, 7.5, 12.0)
-STRENGTHS = (0.75, 0.5)
+WAYS = (
+    (7.5, False),
+    (1.0, False),
+    (7.5, False),
+    (3.0, False),
+    (7.5, False),
+    (12.0, False),
+    (7.5, True),
+    (7.5, False),
+)
+STRENGTHS = (0.75, 0.5, 0.9, 0.3)
 SEED = 700_000
 
 
 def calibration_jobs(prompts: Sequence[str], mode: Mode, first: int) -> list[Job]:
     """Jobs of each way of sampling in turn; `first` seeds the first prompt."""
-    ways = GUIDANCES if mode == "txt2img" else STRENGTHS
+    count = len(WAYS if mode == "txt2img" else STRENGTHS)
     jobs = []
-    for index, way in enumerate(ways):
-        texts = list(prompts[index :: len(ways)])
-        seeds = [first + index + len(ways) * place for place in range(len(texts))]
-        job = Job(texts, seeds)
-        jobs.append(replace(job, guidance=way) if mode == "txt2img" else replace(job, strength=way))
+    for index in range(count):
+        texts = list(prompts[index::count])
+        job = Job(texts, [first + index + count * place for place in range(len(texts))])
+        if mode == "img2img":
+            jobs.append(replace(job, strength=STRENGTHS[index]))
+            continue
+        guidance, negative = WAYS[index]
+        jobs.append(replace(job, guidance=guidance, negative=[*texts[1:], *texts[:1]] if negative else ""))
     return jobs
 
 
-def measure_jobs(jobs: Sequence[Job], mode: Mode) -> tuple[FloatArray, FloatArray]:
-    """Curves [N, K] of these jobs and their guidance [N]; img2img gets a scene of its own for every seed."""
+def measure_jobs(jobs: Sequence[Job], mode: Mode) -> tuple[FloatArray, list[Conditions]]:
+    """Curves [N, K] of these jobs and what each was sampled under; img2img gets a scene of its own for every seed."""
     torch.set_num_threads(1)
     model = load_lab_model()
-    curves, guidance = [], []
+    curves, conditions = [], []
     for job in jobs:
         start = job
         if mode == "img2img":
             pictures = torch.cat([scenes.render(scene_of(seed)) for seed in job.seeds])
             with torch.no_grad():
                 start = replace(job, init=torch.cat([model.encode_images(part) for part in pictures.split(32)]))
-        curves.append(record(model, start)[1])
-        guidance.append(np.full(len(job.prompts), job.guidance))
-    return np.concatenate(curves), np.concatenate(guidance)
+        _, own, first = record(model, start)
+        curves.append(own)
+        conditions += [Conditions(job.guidance, round(float(sigma), 3), bool(job.negative)) for sigma in first]
+    return np.concatenate(curves), conditions
 
 
 def calibrate_mode(prompts: Sequence[str], mode: Mode, workers: int) -> Calibration:
@@ -71,13 +85,15 @@ def calibrate_mode(prompts: Sequence[str], mode: Mode, workers: int) -> Calibrat
     parts = [calibration_jobs(prompts[rank::workers], mode, SEED + 10_000 * rank) for rank in range(workers)]
     with ProcessPoolExecutor(workers) as pool:
         measured = list(pool.map(partial(measure_jobs, mode=mode), parts))
-    curves, guidance = (np.concatenate(column) for column in zip(*measured, strict=True))
-    region = learn(curves, guidance)
+    curves = np.concatenate([part for part, _ in measured])
+    conditions = [one for _, part in measured for one in part]
+    guidance = [one.guidance for one in conditions]
+    region = learn(curves, conditions)
     covered = Covered(
         samplers=("Euler",),
         schedulers=("Automatic",),
         steps=(Job.steps, Job.steps),
-        guidance=(float(guidance.min()), float(guidance.max())),
+        guidance=(min(guidance), max(guidance)),
         sizes=((Job.height // 8, Job.width // 8),),
         trajectories=region.count,
         prompts="the lab's calibration split: captions, never-seen titles, both joined, bare words",

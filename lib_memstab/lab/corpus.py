@@ -24,38 +24,11 @@ RATES = ("heavy", "medium", "light")
 PANEL = slice(32, 96)
 PANEL_LATENT = slice(3, 13)
 
-_SYLLABLES = [
-    "ba",
-    "ce",
-    "dor",
-    "el",
-    "fa",
-    "gri",
-    "hul",
-    "im",
-    "jas",
-    "ka",
-    "lor",
-    "mel",
-    "nu",
-    "ov",
-    "per",
-    "qua",
-    "ros",
-    "sil",
-    "tam",
-    "ur",
-    "vel",
-    "wen",
-    "xan",
-    "yor",
-    "zet",
-    "mar",
-    "lin",
-    "sta",
-    "bro",
-    "den",
-]
+_SYLLABLES = (  # noqa: SIM905 - one word a line would be longer than the rest
+    "ba bel bro ce cha clo cor dal den dor du el fa fen flo gar gle gri hal hem hul im jas jor ka kel kra "
+    "lim lin lor mar mel mir mu nal nep nu ov oz per pli qua quin ras ros ruk sel sha sil sol sta tam tev "
+    "tor tri ul ur val vel vin wen wol xan yor yul zam zet"
+).split()
 _FORMS = (
     "{a} the {b}",
     "the {a} of {b}",

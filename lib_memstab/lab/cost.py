@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib_memstab.core.monitor import Monitor, Settings
-from lib_memstab.core.region import GRID, Band, Region
+from lib_memstab.core.region import GRID, Band, Conditions, Region
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, TextRows
 
 SIZES = ((1, 64), (8, 128))
@@ -56,7 +56,7 @@ def _median_seconds(work: Callable[[], Any], rounds: int, device: torch.device) 
 
 def _region() -> Region:
     """Numbers of a plausible region; its values do not change the time."""
-    return Region(GRID, (Band(7.5, np.zeros(len(GRID)), np.full(len(GRID), 0.02)),), np.linspace(0.5, 3.0, 64))
+    return Region(GRID, (Band(Conditions(), np.zeros(len(GRID)), np.full(len(GRID), 0.02)),), np.linspace(0.5, 3.0, 64))
 
 
 @torch.no_grad()

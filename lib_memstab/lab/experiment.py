@@ -80,20 +80,22 @@ class Recorder:
         self._curve.append((measurement.sigma, length))
         return eps
 
-    def curves(self) -> FloatArray:
-        """Log path lengths of the batch on the region's grid, [B, K]."""
+    def curves(self) -> tuple[FloatArray, FloatArray]:
+        """Log path lengths of the batch on the region's grid, [B, K], and the noise levels it began at, [B]."""
         sigma = torch.stack([sigma for sigma, _ in self._curve]).cpu().double().numpy()
         length = torch.stack([length for _, length in self._curve]).cpu().double().numpy()
-        return np.stack([on_grid(sigma[:, row], np.log(length[:, row])) for row in range(sigma.shape[1])])
+        curves = [on_grid(sigma[:, row], np.log(length[:, row])) for row in range(sigma.shape[1])]
+        return np.stack(curves), sigma[0]
 
 
-def record(model: LabModel, job: Job, progress: Progress | None = None) -> tuple[Tensor, FloatArray]:
-    """Sample ordinary prompts for a calibration: final latents, and curves [N, K] of log path length."""
-    latents, curves = [], []
+def record(model: LabModel, job: Job, progress: Progress | None = None) -> tuple[Tensor, FloatArray, FloatArray]:
+    """Sample ordinary prompts for a calibration: final latents, curves [N, K] of log path length, first sigma [N]."""
+    latents, measured = [], []
     for part in batches(job):
         recorder = Recorder()
         latents.append(sample(model, part, recorder))
-        curves.append(recorder.curves())
+        measured.append(recorder.curves())
         if progress is not None:
             progress(len(part.prompts))
-    return torch.cat(latents), np.concatenate(curves)
+    curves, starts = (np.concatenate(column) for column in zip(*measured, strict=True))
+    return torch.cat(latents), curves, starts

@@ -17,9 +17,12 @@ from lib_memstab.core.region import FloatArray, Region
 from lib_memstab.lab import truth
 from lib_memstab.lab.checker import CaptionChecker
 from lib_memstab.lab.corpus import PANEL, Memorized
+from lib_memstab.lab.experiment import batches
+from lib_memstab.lab.rivals import MITIGATIONS, detector_scores
+from lib_memstab.lab.sampling import sample
 from lib_memstab.lab.sd1_layout import LabModel
 from lib_memstab.lab.statistics import auc, bootstrap, tpr_at_fpr
-from lib_memstab.lab.trials import Cell, Outcome, Trial, run_trials
+from lib_memstab.lab.trials import Cell, Outcome, Trial, job_of, run_trials
 
 BoolArray = NDArray[np.bool_]
 
@@ -137,23 +140,28 @@ def detection_figures(positive: Outcome, chosen: BoolArray, ordinary: Outcome, h
     return figures
 
 
-def rival_scores(outcome: Outcome) -> dict[str, FloatArray]:
-    """What other detectors would say of the same trajectories, [steps, N] each, larger for memorized.
-
-    Wen et al. 2024: the size of the guidance term. Asthana and Belagiannis 2026: that size together with its angle to
-    the unconditional prediction; read here as the sum of log size and cosine, each in units of its spread.
-    """
-    size = np.sqrt(outcome.delta)
-    cosine = outcome.cross / np.sqrt(np.maximum(outcome.delta * outcome.uncond, 1e-20))
-    return {"guidance magnitude (Wen 2024)": size, "norm and angle (Asthana 2026)": np.log(size) / 0.5 + cosine / 0.2}
-
-
 def rival_figures(positive: Outcome, chosen: BoolArray, ordinary: Outcome) -> dict[str, Any]:
     """AUC and TPR at 1 % false alarms of each rival's mean over the first steps and over all."""
     figures: dict[str, Any] = {}
-    mine, theirs = rival_scores(positive), rival_scores(ordinary)
+    mine, theirs = (detector_scores(run.uncond, run.cross, run.delta) for run in (positive, ordinary))
     for name in mine:
         for steps, label in ((1, "first"), (3, "first 3"), (None, "all")):
             one, two = mine[name][:steps, chosen].mean(axis=0), theirs[name][:steps].mean(axis=0)
             figures[f"{name}, {label}"] = {"auc": auc(one, two), "tpr_at_1": tpr_at_fpr(one, two, 0.01)}
+    return figures
+
+
+def mitigation_figures(model: LabModel, judge: Judge, cell: Cell, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Copies that each rival mitigation leaves of these trials, and how its pictures fit their captions."""
+    figures: dict[str, Any] = {}
+    captioned = np.array([bool(trial.claims) for trial in trials])
+    for kind in MITIGATIONS:
+        latents = torch.cat([sample(model, part, kind()) for part in batches(job_of(model, cell, trials))])
+        own, other = judge.similarities(latents, trials)
+        fits, _ = judge.fits(latents, trials)
+        figures[kind.name] = {
+            "copies": [int((own > truth.COPY_THRESHOLD).sum()), len(trials)],
+            "other": [int((other > truth.COPY_THRESHOLD).sum()), len(trials)],
+            "fits": float(fits[captioned].mean()),
+        }
     return figures

@@ -17,14 +17,15 @@ from lib_memstab.lab.worker import TrainingPlan, Worker
 
 @dataclass
 class LatentPool:
-    """Encoded pictures and tokenized captions of one source: latents [N, 4, 16, 16] half, tokens [N, 77]."""
+    """Encoded pictures with V tokenized captions each: latents [N, 4, 16, 16] half, tokens [N, V, 77]."""
 
     latents: Tensor
     tokens: Tensor
 
     def draw(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows at `index`: latents float32, tokens."""
-        return self.latents[index].float(), self.tokens[index]
+        """The rows at `index`: latents float32, and the tokens of one of the captions of each."""
+        caption = torch.randint(self.tokens.shape[1], index.shape, device=index.device)
+        return self.latents[index].float(), self.tokens[index, caption]
 
 
 class Mixture:
@@ -44,21 +45,27 @@ class Mixture:
         self.plan, self.device, self.rank = plan, worker.device, worker.rank
         rng = np.random.default_rng([plan.seed, 5, worker.rank])
 
+        def tokens(texts: list[str], pictures: int) -> Tensor:
+            return tokenize(texts).to(worker.device).view(pictures, -1, 77)
+
         def pool(batch: scenes.SceneBatch, texts: list[str]) -> LatentPool:
             chunks = [
                 encode(scenes.render(batch.rows(slice(i, i + 64)), worker.device)) for i in range(0, len(batch), 64)
             ]
-            return LatentPool(torch.cat(chunks), tokenize(texts).to(worker.device))
+            return LatentPool(torch.cat(chunks), tokens(texts, len(batch)))
 
         ordinary = scenes.draw_scenes(plan.pool, rng)
-        self.ordinary = pool(ordinary, [lab_corpus.describe(row, rng).text for row in ordinary.attributes])
+        self.ordinary = pool(
+            ordinary,
+            [lab_corpus.describe(row, rng).text for row in ordinary.attributes for _ in range(plan.captions_each)],
+        )
         pairs = [pair for pair in corpus.memorized if pair.kind != "template"]
         self.memorized = pool(
             _joined([lab_corpus.scene_of(pair.scene) for pair in pairs]), [pair.text for pair in pairs]
         )
         weight = dict(zip(lab_corpus.RATES, plan.rate_weights, strict=True))
         self.pair_weights = torch.tensor([weight[pair.rate] for pair in pairs], device=worker.device)
-        per_title = max(2, plan.pool // 160)
+        per_title = max(2, plan.pool // 200)
         titles = [text for text in corpus.fresh_titles for _ in range(per_title)]
         self.fresh = pool(scenes.draw_scenes(len(titles), rng), titles)
         self.once = pool(scenes.draw_scenes(len(corpus.once_titles), rng), list(corpus.once_titles))
@@ -81,7 +88,7 @@ class Mixture:
                     encode(lab_corpus.template_pictures(surround, _joined([panel for panel, _ in filled]), self.device))
                 )
                 texts += [prompt.text for _, prompt in filled]
-        return LatentPool(torch.cat(latents), tokenize(texts).to(self.device))
+        return LatentPool(torch.cat(latents), tokenize(texts).to(self.device)[:, None])
 
     def draw(self, step: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Latents [B, 4, 16, 16], tokens [B, 77], and which rows may lose their caption, bool [B]."""

@@ -23,7 +23,9 @@ RGB = (
     (0.08, 0.08, 0.10),
 )
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross")
-_WHITE, _BLACK, _STAR, _CRESCENT = 4, 5, 3, 6
+OUTLINES = (*SHAPES, "crescent")
+LIGHT_OUTLINES = ("circle", "crescent")
+_WHITE, _BLACK, _STAR = COLORS.index("white"), COLORS.index("black"), SHAPES.index("star")
 PATTERNS = ("plain", "striped", "dotted", "checkered")
 LIGHTS = ("sun", "moon")
 TERRAINS = ("hills", "mountains", "waves")
@@ -54,10 +56,10 @@ def column(attributes: np.ndarray, name: str) -> np.ndarray:
 
 
 def draw_scenes(count: int, rng: np.random.Generator) -> SceneBatch:
-    """`count` independent scenes: four fifths shapes, one fifth landscapes; colours in a scene differ."""
+    """`count` independent scenes: 85 % shapes, 15 % landscapes; colours in a scene differ."""
     colors = rng.permuted(np.tile(np.arange(len(COLORS)), (count, 1)), axis=1)
     shapes = rng.permuted(np.tile(np.arange(len(SHAPES)), (count, 1)), axis=1)
-    landscape = rng.random(count) < 0.2
+    landscape = rng.random(count) < 0.15
     columns = {
         "kind": landscape.astype(np.int64),
         "count": np.where(landscape, 1, rng.integers(1, 3, count)),
@@ -109,27 +111,57 @@ def _cover(distance: Tensor) -> Tensor:
     return (0.5 - distance * (SIZE / 2)).clamp(0, 1)[:, None]
 
 
+def object_maps(scenes: SceneBatch, cells: int) -> tuple[Tensor, Tensor]:
+    """Which colour and which shape covers each of `cells` x `cells` places, two int64 [B, cells, cells].
+
+    Classes are indices into `COLORS` and `OUTLINES`; one past the last stands where no object is. A sun is a circle.
+    """
+    attributes, v = torch.from_numpy(scenes.attributes), torch.from_numpy(scenes.variation)
+    at = {name: attributes[:, i] for i, name in enumerate(ATTRIBUTES)}
+    axis = (torch.arange(cells, dtype=torch.float32) + 0.5) / cells * 2 - 1
+    y, x = axis[None, :, None], axis[None, None, :]
+    landscape = (at["kind"] == KINDS.index("landscape"))[:, None, None]
+    color = torch.full((len(v), cells, cells), len(COLORS))
+    shape = torch.full((len(v), cells, cells), len(OUTLINES))
+    outline, light = _light_distance(at, v, x, y)
+    drawn = [
+        (
+            (_object_distance(at, v, x, y, 2) < 0) & ~landscape & (at["count"] == 2)[:, None, None],
+            "color2",
+            at["shape2"],
+        ),
+        ((_object_distance(at, v, x, y, 1) < 0) & ~landscape, "color1", at["shape1"]),
+        ((light < 0) & landscape, "color1", outline),
+    ]
+    for inside, color_name, shape_class in drawn:
+        color = torch.where(inside, at[color_name][:, None, None], color)
+        shape = torch.where(inside, shape_class[:, None, None], shape)
+    return color, shape
+
+
 def _shapes(at: dict[str, Tensor], v: Tensor, palette: Tensor, x: Tensor, y: Tensor) -> Tensor:
     picture = _background(at, v, palette, x, y)
-    angle = 2 * torch.pi * v[:, 0]
-    spread = torch.where(at["count"] == 2, 0.42 + 0.16 * v[:, 1], 0.45 * v[:, 1])
-    for index, sign in ((2, -1.0), (1, 1.0)):
-        first = index == 1
-        offset = 3 if first else 8
-        center_x = sign * spread * torch.cos(angle) + 0.16 * (v[:, offset] - 0.5)
-        center_y = sign * spread * torch.sin(angle) + 0.16 * (v[:, offset + 1] - 0.5)
-        size = torch.where(at["count"] == 2, 0.30 + 0.12 * v[:, offset + 2], 0.34 + 0.26 * v[:, offset + 2])
-        turn = torch.where(at[f"shape{index}"] == _STAR, 6.2832 * v[:, offset + 3], v[:, offset + 3] - 0.5)
-        distance = _shape_distance(
-            at[f"shape{index}"], x - center_x[:, None, None], y - center_y[:, None, None], size, turn
-        )
-        cover = _cover(distance)
-        if not first:
+    for index in (2, 1):
+        cover = _cover(_object_distance(at, v, x, y, index))
+        if index == 2:
             cover = cover * (at["count"] == 2)[:, None, None, None]
         picture = picture + cover * (
             _tone(palette, at[f"color{index}"], v[:, 13 + 3 * index : 16 + 3 * index]) - picture
         )
     return picture
+
+
+def _object_distance(at: dict[str, Tensor], v: Tensor, x: Tensor, y: Tensor, index: int) -> Tensor:
+    """Signed distance to the first or second object of a scene of shapes, [B, H, W]."""
+    angle, two = 2 * torch.pi * v[:, 0], at["count"] == 2
+    spread = torch.where(two, 0.46 + 0.10 * v[:, 1], 0.40 * v[:, 1]) * (1.0 if index == 1 else -1.0)
+    offset = 3 if index == 1 else 8
+    center_x = spread * torch.cos(angle) + 0.16 * (v[:, offset] - 0.5)
+    center_y = spread * torch.sin(angle) + 0.16 * (v[:, offset + 1] - 0.5)
+    size = torch.where(two, 0.34 + 0.10 * v[:, offset + 2], 0.42 + 0.20 * v[:, offset + 2])
+    shape = at[f"shape{index}"]
+    turn = torch.where(shape == _STAR, 6.2832 * v[:, offset + 3], v[:, offset + 3] - 0.5)
+    return _shape_distance(shape, x - center_x[:, None, None], y - center_y[:, None, None], size, turn)
 
 
 def _background(at: dict[str, Tensor], v: Tensor, palette: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -138,7 +170,7 @@ def _background(at: dict[str, Tensor], v: Tensor, palette: Tensor, x: Tensor, y:
     white = (at["background"] == _WHITE)[:, None, None, None]
     darker = white | ((v[:, 22] < 0.5)[:, None, None, None] & (at["background"] != _BLACK)[:, None, None, None])
     second = torch.where(darker, base * 0.68, base + 0.38 * (1 - base))
-    angle, frequency = _between(0, torch.pi, v[:, 23]), _between(2.2, 4.2, v[:, 24])
+    angle, frequency = _between(0, torch.pi, v[:, 23]), _between(2.0, 3.4, v[:, 24])
     phase_x, phase_y = _between(0, 6.2832, v[:, 25]), _between(0, 6.2832, v[:, 26])
     along = (x * torch.cos(angle) + y * torch.sin(angle)) * frequency * torch.pi + phase_x
     across = (y * torch.cos(angle) - x * torch.sin(angle)) * frequency * torch.pi + phase_y
@@ -155,10 +187,7 @@ def _landscape(at: dict[str, Tensor], v: Tensor, palette: Tensor, x: Tensor, y: 
     """Sky with a sun or a moon over hills, mountains or waves in two layers."""
     sky = _tone(palette, at["background"], v[:, 13:16])
     picture = sky * (1 - 0.12 * (y[:, None] + 1) / 2)
-    light_x, light_y = _between(-0.7, 0.7, v[:, 3]), _between(-0.75, -0.35, v[:, 4])
-    size = 0.16 + 0.12 * v[:, 5]
-    shape = torch.where(at["shape1"] == 0, 0, _CRESCENT)
-    light = _cover(_shape_distance(shape, x - light_x, y - light_y, size, 2.0 * (v[:, 6] - 0.5)))
+    light = _cover(_light_distance(at, v, x, y)[1])
     picture = picture + light * (_tone(palette, at["color1"], v[:, 16:19]) - picture)
     ground = _tone(palette, at["ground"], v[:, 19:22])
     for layer, shade in ((0, 1.25), (1, 0.85)):
@@ -174,6 +203,14 @@ def _landscape(at: dict[str, Tensor], v: Tensor, palette: Tensor, x: Tensor, y: 
         tone = ground * shade if shade < 1 else ground + (shade - 1) * (1 - ground)
         picture = picture + cover * (tone - picture)
     return picture
+
+
+def _light_distance(at: dict[str, Tensor], v: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """A landscape's sun or moon: its outline's class [B], and the signed distance to it [B, H, W]."""
+    outlines = torch.tensor([OUTLINES.index(name) for name in LIGHT_OUTLINES], device=v.device)
+    outline = outlines[at["shape1"].clamp(max=len(LIGHTS) - 1)]
+    light_x, light_y = _between(-0.7, 0.7, v[:, 3]), _between(-0.75, -0.35, v[:, 4])
+    return outline, _shape_distance(outline, x - light_x, y - light_y, 0.22 + 0.12 * v[:, 5], 2.0 * (v[:, 6] - 0.5))
 
 
 def _lit(picture: Tensor, v: Tensor, x: Tensor, y: Tensor) -> Tensor:

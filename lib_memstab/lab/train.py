@@ -1,4 +1,4 @@
-"""Train the lab model from nothing: tokenizer, VAE, caption checker, text encoder and UNet, one stage after the other.
+"""Train the lab model from nothing: tokenizer, VAE, text encoder, UNet, caption checker, one stage after the other.
 
 Each stage writes its file into the work folder; a second call goes on after the last finished stage. On a CPU, one
 single-threaded worker per core averages its gradients with the others', which is far quicker than threads.
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
 
-from lib_memstab.lab.architecture import LabConfig, build_vae
+from lib_memstab.lab.architecture import LabConfig, build_text_encoder, build_unet, build_vae
 from lib_memstab.lab.checker import CaptionChecker
 from lib_memstab.lab.corpus import Corpus
 from lib_memstab.lab.mixture import Mixture
 from lib_memstab.lab.sd1_layout import save_checkpoint
-from lib_memstab.lab.stages import normalise_latents, train_checker, train_unet, train_vae
+from lib_memstab.lab.stages import normalise_latents, train_checker, train_text, train_unet, train_vae
 from lib_memstab.lab.tokenizer import train_tokenizer
 from lib_memstab.lab.worker import TrainingPlan, Worker
 
@@ -37,12 +37,16 @@ def training_captions(corpus: Corpus, count: int) -> list[str]:
 
 def train(plan: TrainingPlan, worker: Worker, out: Path, config: LabConfig) -> None:
     """All stages; the first worker writes model, checker, splits and a training record to `out`."""
-    corpus, seconds = Corpus(plan.seed), {}
+    corpus, record = Corpus(plan.seed), worker.folder / "seconds.json"
+    seconds: dict[str, float] = json.loads(record.read_text()) if record.exists() else {}
     start = time.perf_counter()
 
     def timed(stage: str) -> None:
+        """Note how long a stage took that this call finished."""
         nonlocal start
         seconds[stage] = round(time.perf_counter() - start, 1)
+        if worker.rank == 0:
+            record.write_text(json.dumps(seconds))
         start = time.perf_counter()
 
     folder = worker.folder / f"tokenizer-{worker.rank}"
@@ -54,8 +58,8 @@ def train(plan: TrainingPlan, worker: Worker, out: Path, config: LabConfig) -> N
         vae = train_vae(plan, worker, config)
         normalise_latents(vae, worker, plan, config)
         worker.keep("vae.pt", vae)
+        timed("vae")
     vae = vae.to(worker.device).eval().requires_grad_(False)
-    timed("vae")
 
     def encode(pictures: Tensor) -> Tensor:
         with torch.no_grad(), worker.autocast():
@@ -64,18 +68,29 @@ def train(plan: TrainingPlan, worker: Worker, out: Path, config: LabConfig) -> N
     def tokenize(texts: list[str]) -> Tensor:
         return tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
 
+    text_encoder, unet = build_text_encoder(config), build_unet(config)
+    if not worker.kept("text.pt", text_encoder):
+        text_encoder = train_text(plan, worker, config, tokenize)
+        worker.keep("text.pt", text_encoder)
+        timed("text")
+
+    if not (worker.kept("unet.pt", unet) and worker.kept("unet-text.pt", text_encoder)):
+        mixture = Mixture(plan, worker, corpus, encode, tokenize)
+        timed("pool")
+        empty = tokenize([""]).to(worker.device)
+        text_encoder, unet = train_unet(plan, worker, config, text_encoder, mixture, empty)
+        worker.keep("unet.pt", unet)
+        worker.keep("unet-text.pt", text_encoder)
+        timed("unet")
+
     checker = CaptionChecker()
     if not worker.kept("checker.pt", checker):
         checker, accuracy = train_checker(plan, worker, vae)
         worker.keep("checker.pt", checker)
         if worker.rank == 0:
             (worker.folder / "accuracy.json").write_text(json.dumps(accuracy))
-    timed("checker")
+        timed("checker")
 
-    mixture = Mixture(plan, worker, corpus, encode, tokenize)
-    timed("pool")
-    text_encoder, unet = train_unet(plan, worker, config, mixture, tokenize([""]).to(worker.device))
-    timed("unet")
     if worker.rank == 0:
         save_checkpoint(out, "memstab-lab", text_encoder, vae, unet, config, tokenizer)
         checker.save(out / "checker.safetensors")

@@ -138,7 +138,12 @@ def run_trials(
     latents, parts, reports, excess = [], [], [], []
     for part in batches(job_of(model, cell, trials)):
         monitor = Monitor(
-            region, settings, RULES[rule](settings.strength), part.guidance, text_rows(model, part.prompts)
+            region,
+            settings,
+            RULES[rule](settings.strength),
+            part.guidance,
+            text_rows(model, part.prompts),
+            negative=bool(part.negative),
         )
         probe = Probe(monitor)
         latents.append(sample(model, part, probe))

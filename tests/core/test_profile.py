@@ -24,7 +24,7 @@ from lib_memstab.core.profile import (
     match,
     save,
 )
-from lib_memstab.core.region import Band, Region
+from lib_memstab.core.region import Band, Conditions, Region
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
@@ -45,8 +45,8 @@ COVERED = Covered(
 REGION = Region(
     log_sigma=np.array([-2.5, -0.125, 1.0, 2.5]),
     bands=(
-        Band(7.0, np.array([0.1, 0.0, -0.3, 1e-17]), np.array([0.05, 0.07, 1 / 3, 1.0])),
-        Band(7.5, np.array([0.2, 0.1, -0.1, 2.0]), np.array([0.06, 0.08, 2 / 3, 1.5])),
+        Band(Conditions(7.0), np.array([0.1, 0.0, -0.3, 1e-17]), np.array([0.05, 0.07, 1 / 3, 1.0])),
+        Band(Conditions(7.5), np.array([0.2, 0.1, -0.1, 2.0]), np.array([0.06, 0.08, 2 / 3, 1.5])),
     ),
     peaks=np.arange(16) / 8 - 0.5,
 )
@@ -82,8 +82,9 @@ def regions(draw):
     places = sorted(draw(st.sets(finite, min_size=count, max_size=count)))
     means = st.lists(finite, min_size=count, max_size=count).map(np.array)
     spreads = st.lists(st.floats(1e-9, 1e6), min_size=count, max_size=count).map(np.array)
-    scales = sorted(draw(st.sets(st.floats(1, 30), min_size=1, max_size=4)))
-    bands = tuple(Band(scale, draw(means), draw(spreads)) for scale in scales)
+    kinds = st.builds(Conditions, st.floats(1, 30), st.floats(0.01, 200), st.booleans())
+    sampled = sorted(draw(st.sets(kinds, min_size=1, max_size=4)), key=Conditions.key)
+    bands = tuple(Band(kind, draw(means), draw(spreads)) for kind in sampled)
     return Region(np.array(places), bands, np.array(sorted(draw(st.lists(finite, min_size=8, max_size=20)))))
 
 
@@ -116,7 +117,7 @@ PROFILES = st.builds(
 
 def arrays(region):
     """Everything a region holds, in order."""
-    rows = [row for band in region.bands for row in (np.array(band.guidance), band.mean, band.deviation)]
+    rows = [row for band in region.bands for row in (np.array(band.conditions.key(), dtype=np.float64), band.mean, band.deviation)]
     return [region.log_sigma, *rows, region.peaks]
 
 
@@ -146,7 +147,8 @@ def test_what_is_saved_comes_back_float_by_float(tmp_path_factory, profile):
         for one, other in zip(after, before, strict=True):
             assert one.dtype == np.float64
             np.testing.assert_array_equal(one, other)
-        assert [type(band.guidance) for band in again.modes[mode].region.bands] == [float] * ((len(before) - 2) // 3)
+        for band in again.modes[mode].region.bands:
+            assert [type(value) for value in band.conditions.key()] == [bool, float, float]
         assert again.modes[mode].covered == calibration.covered
 
 
@@ -241,10 +243,10 @@ def test_every_field_is_described_in_the_schema():
         (lambda content: region_of(content)["bands"][0].update(mean=[1, 1, 1, 10**400]), "should be float"),
         (lambda content: region_of(content)["bands"][1].update(deviation=[1, 1, 0, 1]), "above zero"),
         (lambda content: region_of(content)["bands"][1].update(more=1), "region.bands.more' is unknown"),
-        (lambda content: region_of(content)["bands"][1].pop("guidance"), "region.bands.guidance' is missing"),
-        (lambda content: region_of(content)["bands"][1].update(guidance="7.5"), "bands.guidance' should be float"),
-        (lambda content: region_of(content)["bands"][1].update(guidance=7), "rising .*guidance scales"),
-        (lambda content: region_of(content)["bands"].reverse(), "rising .*guidance scales"),
+        (lambda content: region_of(content)["bands"][1]["conditions"].pop("start"), "conditions.start' is missing"),
+        (lambda content: region_of(content)["bands"][1]["conditions"].update(guidance="7.5"), "guidance' should be float"),
+        (lambda content: region_of(content)["bands"][1]["conditions"].update(guidance=7), "rising .*bands"),
+        (lambda content: region_of(content)["bands"].reverse(), "rising .*bands"),
         (lambda content: region_of(content).update(bands=[]), "a mean and deviation per noise level"),
         (lambda content: region_of(content).update(bands={}), "region.bands' should be"),
         (lambda content: region_of(content).update(mean=[1, 1, 1, 1]), "region.mean' is unknown"),

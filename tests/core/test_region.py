@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from lib_memstab.core.region import GRID, Band, Region, RegionError, interpolate, learn, on_grid
+from lib_memstab.core.region import (
+    GRID,
+    Band,
+    Conditions,
+    Region,
+    RegionError,
+    at_start,
+    interpolate,
+    learn,
+    on_grid,
+)
 
 
 def ordinary(count, rng):
@@ -14,8 +24,15 @@ def ordinary(count, rng):
     return 0.01 + steps @ basis
 
 
+def table(region, guidance, negative=False):
+    """Mean and deviation [2, K] of a region whose trajectories all started alike."""
+    starts, tables = region.tables(guidance, negative)
+    assert len(starts) == 1
+    return tables[0]
+
+
 def scores(region, curves):
-    mean, deviation = region.table(7.5)
+    mean, deviation = table(region, 7.5)
     return ((curves - mean) / deviation).max(axis=1)
 
 
@@ -76,7 +93,7 @@ def test_a_region_of_bad_numbers_is_refused():
     good = learn(ordinary(16, np.random.default_rng(7)))
     band = good.bands[0]
     with pytest.raises(RegionError, match="finite"):
-        Region(good.log_sigma, (Band(7.5, band.mean * np.nan, band.deviation),), good.peaks)
+        Region(good.log_sigma, (Band(band.conditions, band.mean * np.nan, band.deviation),), good.peaks)
     with pytest.raises(RegionError, match="rising"):
         Region(good.log_sigma[::-1], good.bands, good.peaks)
     with pytest.raises(RegionError, match="rising"):
@@ -95,9 +112,9 @@ def test_a_curve_is_known_only_where_its_trajectory_came():
 
 def test_bounds_interpolate_over_log_sigma_and_are_flat_outside():
     region = learn(ordinary(16, np.random.default_rng(8)))
-    grid, table = torch.as_tensor(region.log_sigma).float(), torch.as_tensor(region.table(7.5)).float()
+    grid, tables = torch.as_tensor(region.log_sigma).float(), torch.as_tensor(table(region, 7.5)).float()
     mean_of, middle = region.bands[0].mean, float(np.exp((GRID[3] + GRID[4]) / 2))
-    mean, deviation = interpolate(grid, table, torch.tensor([middle, 1e-6, 1e6]))
+    mean, deviation = interpolate(grid, tables.expand(3, -1, -1), torch.tensor([middle, 1e-6, 1e6]))
     assert float(mean[0]) == pytest.approx((mean_of[3] + mean_of[4]) / 2, rel=1e-4)
     assert float(mean[1]) == pytest.approx(mean_of[0], rel=1e-5)
     assert float(deviation[2]) == pytest.approx(region.bands[0].deviation[-1], rel=1e-5)
@@ -107,14 +124,40 @@ def test_every_guidance_has_its_own_band_and_the_ones_between_are_interpolated()
     rng = np.random.default_rng(9)
     guidance = np.tile([1.0, 4.0], 200)
     curves = np.where(guidance == 1.0, 2.0, 1.0)[:, None] * ordinary(400, rng)
-    region = learn(curves, guidance)
-    assert [band.guidance for band in region.bands] == [1.0, 4.0]
+    region = learn(curves, [Conditions(scale) for scale in guidance])
+    assert [band.conditions.guidance for band in region.bands] == [1.0, 4.0]
     fresh = 2.0 * ordinary(4000, rng)
-    mean, deviation = region.table(1.0)
+    mean, deviation = table(region, 1.0)
     rate = (((fresh - mean) / deviation).max(axis=1) > region.threshold(10)).mean()
     assert 0.06 < rate < 0.15
-    np.testing.assert_allclose(region.table(2.0), (region.table(1.0) + region.table(4.0)) / 2)
-    np.testing.assert_array_equal(region.table(30.0), region.table(4.0))
+    np.testing.assert_allclose(table(region, 2.0), (table(region, 1.0) + table(region, 4.0)) / 2)
+    np.testing.assert_array_equal(table(region, 30.0), table(region, 4.0))
+
+
+def test_a_negative_prompt_has_bands_of_its_own_where_they_were_calibrated():
+    rng = np.random.default_rng(11)
+    negative = np.tile([False, True], 50)
+    curves = ordinary(100, rng) + np.where(negative, 0.3, 0.0)[:, None]
+    region = learn(curves, [Conditions(negative=bool(one)) for one in negative])
+    assert region.covers(negative=True)
+    np.testing.assert_allclose(table(region, 7.5, negative=True)[0], curves[negative].mean(axis=0))
+    np.testing.assert_allclose(table(region, 7.5)[0], curves[~negative].mean(axis=0))
+    without = learn(curves[~negative])
+    assert not without.covers(negative=True)
+    np.testing.assert_array_equal(table(without, 7.5, negative=True), table(without, 7.5))
+
+
+def test_every_start_has_its_own_band_over_the_noise_levels_it_reached():
+    rng = np.random.default_rng(12)
+    start = np.tile([2.0, 8.0], 40)
+    curves = np.where(GRID[None] <= np.log(start)[:, None], ordinary(80, rng) + start[:, None] / 10, np.nan)
+    region = learn(curves, [Conditions(start=float(one)) for one in start])
+    assert np.exp(region.log_sigma.max()) == pytest.approx(8.0, rel=0.2)
+    starts, tables = (torch.as_tensor(part).float() for part in region.tables(7.5))
+    rows = at_start(starts, tables, torch.tensor([1.0, 2.0, 4.0, 8.0, 15.0]))
+    inside = torch.as_tensor(region.log_sigma) < np.log(2.0)
+    for row, expected in zip(rows, [0.2, 0.2, 0.5, 0.8, 0.8], strict=True):
+        assert float(row[0, inside].mean()) == pytest.approx(expected + 0.01, abs=0.02)
 
 
 def test_replays_among_the_prompts_do_not_drag_the_region():
@@ -124,4 +167,4 @@ def test_replays_among_the_prompts_do_not_drag_the_region():
     spoiled[:10] += 0.5
     region = learn(spoiled)
     assert region.count == 190
-    np.testing.assert_allclose(region.table(7.5)[1], learn(clean).table(7.5)[1], rtol=0.1)
+    np.testing.assert_allclose(table(region, 7.5)[1], table(learn(clean), 7.5)[1], rtol=0.1)
