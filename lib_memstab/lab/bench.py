@@ -7,8 +7,7 @@ import json
 import logging
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +15,36 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from lib_memstab.core import profile as profiles
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.region import Region
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES
 from lib_memstab.lab import tables, truth
-from lib_memstab.lab.checker import CaptionChecker
-from lib_memstab.lab.corpus import Corpus
+from lib_memstab.lab.comparison import contenders, judge_contender
 from lib_memstab.lab.cost import measure_cost
-from lib_memstab.lab.experiment import MODEL_FOLDER, PROFILE, load_lab_model, load_splits
-from lib_memstab.lab.figures import Judge, detection_figures, rival_figures, suppression_figures, watch
+from lib_memstab.lab.experiment import load_splits
+from lib_memstab.lab.figures import (
+    detect,
+    detection_figures,
+    mitigation_figures,
+    rival_figures,
+    suppress,
+    suppression_figures,
+)
 from lib_memstab.lab.pictures import save_figure, similarity_figure
 from lib_memstab.lab.sd1_layout import LabModel
 from lib_memstab.lab.statistics import frechet_distance
+from lib_memstab.lab.tools import SEED_BASES, load_tools
 from lib_memstab.lab.trials import CELLS, MAIN, Cell, memorized_trials, plain_trials, run_trials
 
 log = logging.getLogger("memstab.bench")
 
-SEED_BASES = {"memorized": 10_000, "ordinary": 50_000, "hard": 90_000}
-
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is sampled: the split, seeds per memorized prompt, ordinary and hard prompts, and the settings."""
+    """How much is sampled: the split, seeds per memorized prompt, ordinary and hard prompts, and the settings.
+
+    Rival mitigations run on every `rivals`-th memorized trajectory; 0 leaves them out.
+    """
 
     split: str = "final"
     seeds: int = 4
@@ -47,6 +53,7 @@ class Plan:
     sensitivity: float = Settings().sensitivity
     strength: float = Settings().strength
     rule: str = DEFAULT_RULE
+    rivals: int = 0
 
     @property
     def settings(self) -> Settings:
@@ -54,26 +61,18 @@ class Plan:
         return Settings("suppress", self.sensitivity, self.strength)
 
 
-@lru_cache(maxsize=1)
-def _tools() -> tuple[LabModel, Judge, dict[str, Region]]:
-    """What every cell needs, loaded once per process."""
-    model = load_lab_model()
-    checker = CaptionChecker.load(MODEL_FOLDER / "checker.safetensors")
-    profile = profiles.load(PROFILE)
-    regions: dict[str, Region] = {str(mode): calibration.region for mode, calibration in profile.modes.items()}
-    return model, Judge.of(model, checker, Corpus(load_splits()["seed"]).memorized), regions
-
-
 def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
     """All figures of one cell, as plain data."""
-    model, judge, regions = _tools()
+    model, judge, regions = load_tools()
     region, split = regions[cell.mode], load_splits()[plan.split]
     memorized = memorized_trials(split, plan.seeds, SEED_BASES["memorized"])
     ordinary = plain_trials(split["ordinary"][: plan.ordinary], SEED_BASES["ordinary"])
     hard = plain_trials(_hard_prompts(split, plan.hard), SEED_BASES["hard"])
-    watched = watch(model, cell, memorized, region, plan.settings, plan.rule)
-    plain = watch(model, cell, ordinary, region, plan.settings, plan.rule)
-    rare = watch(model, cell, hard, region, plan.settings, plan.rule)
+    watched, plain = (
+        suppress(model, cell, detect(model, cell, trials, region, plan.settings), region, plan.settings, plan.rule)
+        for trials in (memorized, ordinary)
+    )
+    rare = detect(model, cell, hard, region, plan.settings)
     suppression = suppression_figures(judge, watched)
     before, after = suppression.pop("similarity_before"), suppression.pop("similarity_after")
     features = suppression.pop("features")
@@ -87,6 +86,7 @@ def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
         "split": plan.split,
         "detection": detection_figures(watched.plain, copied, plain.plain, rare.plain),
         "rivals": rival_figures(watched.plain, copied, plain.plain) if copied.any() else {},
+        "mitigations": mitigation_figures(judge, cell, watched, before, after, plan.rivals) if plan.rivals else {},
         "flagged": {
             "copies": [int((copied & watched.flagged).sum()), int(copied.sum())],
             "ordinary": [int(plain.flagged.sum()), len(ordinary)],
@@ -152,7 +152,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cells", nargs="*", metavar="NAME", help=f"cells of the table, of: {', '.join(cell.name for cell in CELLS)}"
     )
     parser.add_argument(
-        "--rules", action="store_true", help="all suppression rules on the first cell instead of all cells"
+        "--rules",
+        action="store_true",
+        help="all suppression rules and strengths on the first cell instead of all cells",
     )
     parser.add_argument("--cost", action="store_true", help="only the method's own time, beside an SD-1.5-sized UNet's")
     parser.add_argument("--rule", choices=sorted(RULES), default=DEFAULT_RULE)
@@ -178,14 +180,11 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write((json.dumps(rows) if args.json else tables.cost(rows)) + "\n")
         return 0
     small = Plan(args.split, args.seeds, args.ordinary, 60, args.sensitivity, args.strength, args.rule)
-    large = Plan(args.split, args.seeds * 3, args.ordinary * 5, 240, args.sensitivity, args.strength, args.rule)
+    large = replace(small, seeds=args.seeds * 3, ordinary=args.ordinary * 5, hard=240, rivals=3)
     wanted = [cell for cell in CELLS if not args.cells or cell.name in args.cells]
     work = [(cell, large if cell == MAIN else small) for cell in wanted]
     if args.rules:
-        work = [
-            (MAIN, Plan(args.split, args.seeds, args.ordinary, 60, args.sensitivity, args.strength, name))
-            for name in RULES
-        ]
+        return _compare_rules(args)
     results: list[dict[str, Any]] = []
     with ProcessPoolExecutor(args.jobs, initializer=_single_thread) as pool:
         for (cell, plan), result in zip(work, pool.map(run_cell, *zip(*work, strict=True)), strict=True):
@@ -195,6 +194,15 @@ def run(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "figures.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
         save_figure(similarities(results[0]), args.out / "similarity.png")
-    sys.stdout.write(json.dumps(results) if args.json else tables.markdown(results, rules=args.rules))
+    sys.stdout.write(json.dumps(results) if args.json else tables.markdown(results))
     sys.stdout.write("\n")
     return 0 if all(result["identical"] for result in results) else 1
+
+
+def _compare_rules(args: argparse.Namespace) -> int:
+    """Print the table of all rules and strengths."""
+    work = contenders(args.split, args.seeds, args.ordinary, args.sensitivity)
+    with ProcessPoolExecutor(args.jobs, initializer=_single_thread) as pool:
+        results = list(pool.map(judge_contender, work))
+    sys.stdout.write((json.dumps(results) if args.json else tables.rules(results)) + "\n")
+    return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,19 +80,23 @@ class Watched:
     extra: FloatArray
 
 
-def watch(
-    model: LabModel, cell: Cell, trials: Sequence[Trial], region: Region, settings: Settings, rule: str
-) -> Watched:
-    """Run trials in detect mode, then those that were flagged again under suppression at equal seeds."""
-    plain = run_trials(model, cell, trials, region, Settings("detect", settings.sensitivity, settings.strength))
+def detect(model: LabModel, cell: Cell, trials: Sequence[Trial], region: Region, settings: Settings) -> Watched:
+    """Run trials in detect mode: nothing is touched yet."""
+    plain = run_trials(model, cell, trials, region, replace(settings, mode="detect"))
     flagged = np.array([report.verdict == "flagged" for report in plain.reports])
-    after, extra = plain.latents.clone(), np.zeros(len(trials))
-    index = [int(row) for row in np.flatnonzero(flagged)]
+    return Watched(trials, plain, flagged, plain.latents, np.zeros(len(trials)))
+
+
+def suppress(model: LabModel, cell: Cell, watched: Watched, region: Region, settings: Settings, rule: str) -> Watched:
+    """Run those that were flagged again under suppression, at equal seeds."""
+    after, extra = watched.plain.latents.clone(), np.zeros(len(watched.trials))
+    index = [int(row) for row in np.flatnonzero(watched.flagged)]
     if index:
-        again = run_trials(model, cell, [trials[row] for row in index], region, settings, rule)
+        trials = [watched.trials[row] for row in index]
+        again = run_trials(model, cell, trials, region, replace(settings, mode="suppress"), rule)
         after[index] = again.latents
         extra[index] = [report.extra_evaluations for report in again.reports]
-    return Watched(trials, plain, flagged, after, extra)
+    return replace(watched, after=after, extra=extra)
 
 
 def kinds_of(trials: Sequence[Trial]) -> NDArray[np.str_]:
@@ -151,17 +155,27 @@ def rival_figures(positive: Outcome, chosen: BoolArray, ordinary: Outcome) -> di
     return figures
 
 
-def mitigation_figures(model: LabModel, judge: Judge, cell: Cell, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Copies that each rival mitigation leaves of these trials, and how its pictures fit their captions."""
-    figures: dict[str, Any] = {}
-    captioned = np.array([bool(trial.claims) for trial in trials])
+def mitigation_figures(
+    judge: Judge, cell: Cell, watched: Watched, before: FloatArray, after: FloatArray, every: int
+) -> dict[str, Any]:
+    """Copies among every `every`-th trajectory without a method, with ours, and with each rival's mitigation.
+
+    `before` and `after` are the similarities without a method and with ours.
+    """
+    index = list(range(0, len(watched.trials), every))
+    trials = [watched.trials[row] for row in index]
+    outcomes = [
+        ("no method", watched.plain.latents[index], before[index]),
+        ("MemStab", watched.after[index], after[index]),
+    ]
     for kind in MITIGATIONS:
-        latents = torch.cat([sample(model, part, kind()) for part in batches(job_of(model, cell, trials))])
-        own, other = judge.similarities(latents, trials)
-        fits, _ = judge.fits(latents, trials)
-        figures[kind.name] = {
+        latents = torch.cat([sample(judge.model, part, kind()) for part in batches(job_of(judge.model, cell, trials))])
+        outcomes.append((kind.name, latents, judge.similarities(latents, trials)[0]))
+    meaning = kinds_of(trials) == "caption"
+    return {
+        name: {
             "copies": [int((own > truth.COPY_THRESHOLD).sum()), len(trials)],
-            "other": [int((other > truth.COPY_THRESHOLD).sum()), len(trials)],
-            "fits": float(fits[captioned].mean()),
+            "fits": float(judge.fits(latents, trials)[0][meaning].mean()),
         }
-    return figures
+        for name, latents, own in outcomes
+    }

@@ -24,6 +24,7 @@ from lib_memstab.lab.worker import Ema, TrainingPlan, Worker, descend, steps
 log = logging.getLogger("memstab.lab")
 
 STATE = "unet-state.pt"
+SAVE_EVERY = 300
 
 
 def train_vae(plan: TrainingPlan, worker: Worker, config: LabConfig) -> AutoencoderKL:
@@ -289,7 +290,7 @@ def train_unet(
         if step % 50 == 49:
             log.info("unet %d: loss %.4f", step + 1, running / 50)
             running = 0.0
-        if step % 300 == 299:
+        if (step + 1) % SAVE_EVERY == 0:
             worker.checkpoint(
                 STATE,
                 {

@@ -24,12 +24,42 @@ def share(hits: int, trials: int) -> str:
     return f"{100 * hits / trials:.1f} % [{100 * low:.2f}, {100 * high:.2f}] of {trials}"
 
 
-def markdown(results: Sequence[dict[str, Any]], rules: bool) -> str:
-    """All tables of a bench run; with `rules`, one row a rule."""
-    if rules:
-        return _suppression(results, "rule")
-    parts = [_detection(results[0]), _rivals(results[0]), _suppression(results, "cell"), _false_alarms(results)]
-    return "\n\n".join(parts)
+def rules(results: Sequence[dict[str, Any]]) -> str:
+    """One row for each rule and strength."""
+    head = [
+        "rule",
+        "strength",
+        *(f"{kind}s left" for kind in KINDS[1:]),
+        "like another memorized",
+        "captions that fit (of ordinary's)",
+        "false alarm: likeness to untouched",
+        "false alarm: fits (untouched)",
+        "extra evaluations",
+    ]
+    rows = []
+    for result in results:
+        alarms, fits = result["false_alarms"], result["fits"]["caption"]
+        rows.append(
+            [
+                result["rule"],
+                f"{result['strength']:g}",
+                *(f"{left} of {total}" for left, total in (result["copies"][kind] for kind in KINDS[1:])),
+                f"{result['other'][0]} of {result['other'][1]}",
+                f"{fits:.2f} ({fits / max(result['fits_ordinary'], 1e-9):.2f})",
+                "-" if alarms["likeness"] is None else f"{alarms['likeness']:.2f} of {alarms['count']}",
+                "-" if alarms["fits"] is None else f"{alarms['fits']:.2f} ({alarms['fits_untouched']:.2f})",
+                f"{result['extra']:.1f}",
+            ]
+        )
+    return table(head, rows)
+
+
+def markdown(results: Sequence[dict[str, Any]]) -> str:
+    """All tables of a bench run."""
+    parts = [_detection(results[0]), _rivals(results[0])]
+    if results[0]["mitigations"]:
+        parts.append(_mitigations(results[0]["mitigations"]))
+    return "\n\n".join([*parts, _suppression(results), _false_alarms(results)])
 
 
 def cost(rows: Sequence[dict[str, Any]]) -> str:
@@ -70,9 +100,14 @@ def _rivals(result: dict[str, Any]) -> str:
     return table(["rival, same trajectories (steps)", "AUC", "TPR at 1 %"], rows)
 
 
-def _suppression(results: Sequence[dict[str, Any]], key: str) -> str:
+def _mitigations(mitigations: dict[str, Any]) -> str:
+    head = ["mitigation, same trajectories", "copies", "meaningful captions that fit"]
+    return table(head, [[name, share(*row["copies"]), f"{row['fits']:.2f}"] for name, row in mitigations.items()])
+
+
+def _suppression(results: Sequence[dict[str, Any]]) -> str:
     head = [
-        key,
+        "cell",
         "kind",
         "copies without",
         "copies with MemStab",
@@ -88,7 +123,7 @@ def _suppression(results: Sequence[dict[str, Any]], key: str) -> str:
             fits = figures["fits_after"] if kind in ("caption", "template") else None
             rows.append(
                 [
-                    result[key] if kind == "all" else "",
+                    result["cell"] if kind == "all" else "",
                     kind,
                     share(figures["copied_before"], figures["trajectories"]),
                     share(figures["copied_after"], figures["trajectories"]),

@@ -117,7 +117,11 @@ PROFILES = st.builds(
 
 def arrays(region):
     """Everything a region holds, in order."""
-    rows = [row for band in region.bands for row in (np.array(band.conditions.key(), dtype=np.float64), band.mean, band.deviation)]
+    rows = [
+        row
+        for band in region.bands
+        for row in (np.array(band.conditions.key(), dtype=np.float64), band.mean, band.deviation)
+    ]
     return [region.log_sigma, *rows, region.peaks]
 
 
@@ -244,7 +248,10 @@ def test_every_field_is_described_in_the_schema():
         (lambda content: region_of(content)["bands"][1].update(deviation=[1, 1, 0, 1]), "above zero"),
         (lambda content: region_of(content)["bands"][1].update(more=1), "region.bands.more' is unknown"),
         (lambda content: region_of(content)["bands"][1]["conditions"].pop("start"), "conditions.start' is missing"),
-        (lambda content: region_of(content)["bands"][1]["conditions"].update(guidance="7.5"), "guidance' should be float"),
+        (
+            lambda content: region_of(content)["bands"][1]["conditions"].update(guidance="7.5"),
+            "guidance' should be float",
+        ),
         (lambda content: region_of(content)["bands"][1]["conditions"].update(guidance=7), "rising .*bands"),
         (lambda content: region_of(content)["bands"].reverse(), "rising .*bands"),
         (lambda content: region_of(content).update(bands=[]), "a mean and deviation per noise level"),

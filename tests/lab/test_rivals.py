@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("torchsde")
 
-from lib_memstab.lab.rivals import HeldBack, Mitigation, NoGuidance, Opposite  # noqa: E402
+from lib_memstab.lab.rivals import HeldBack, Mitigation, NoGuidance, Opposite
 
 
 def run(mitigation, sizes):

@@ -6,9 +6,9 @@ import torch
 
 pytest.importorskip("safetensors")
 
-from lib_memstab.lab import scenes  # noqa: E402
-from lib_memstab.lab.checker import CELLS, CaptionChecker, all_claims, checker_loss  # noqa: E402
-from lib_memstab.lab.scenes import COLORS, OUTLINES, RGB, column, draw_scenes, object_maps, render  # noqa: E402
+from lib_memstab.lab import scenes
+from lib_memstab.lab.checker import CELLS, CaptionChecker, all_claims, checker_loss
+from lib_memstab.lab.scenes import COLORS, OUTLINES, RGB, column, draw_scenes, object_maps, render
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,9 @@ def test_a_reader_of_the_true_maps_accepts_every_caption_and_no_other(batch, mon
         return 20.0 * torch.nn.functional.one_hot(classes, count).float()
 
     read = {
-        name: truth(torch.from_numpy(column(batch.attributes, name)).clamp(max=head.out_features - 1), head.out_features)
+        name: truth(
+            torch.from_numpy(column(batch.attributes, name)).clamp(max=head.out_features - 1), head.out_features
+        )
         for name, head in checker.heads.items()
     }
     read["color"] = truth(color, len(COLORS) + 1).permute(0, 3, 1, 2)
@@ -80,6 +82,6 @@ def test_a_checker_comes_back_from_its_file(tmp_path, batch):
     checker.save(tmp_path / "checker.safetensors")
     again = CaptionChecker.load(tmp_path / "checker.safetensors")
     pictures = render(batch.rows(slice(0, 4)))
-    assert scenes.SIZE == pictures.shape[-1]
+    assert pictures.shape[-1] == scenes.SIZE
     for name, logits in checker(pictures).items():
         torch.testing.assert_close(again(pictures)[name], logits, rtol=0.05, atol=0.05)
