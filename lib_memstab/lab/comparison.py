@@ -1,4 +1,4 @@
-"""All suppression rules on the same trajectories, and the default one at several strengths: what each does and costs."""
+"""All suppression rules, and the default one at several strengths, on the same trajectories: effect and cost."""
 
 from __future__ import annotations
 
