@@ -56,10 +56,15 @@ class Monitor:
         self.evaluations = 0
         self._text: Tensor | None = None
 
+    @property
+    def acts(self) -> bool:
+        """Whether flagged images are touched: not in detect mode, and not at strength 0."""
+        return self.settings.mode == "suppress" and self.settings.strength > 0
+
     def condition(self, text: Tensor) -> Tensor:
         """Before an evaluation: the text rows [B, T, D] to evaluate with."""
         self._text = text
-        if self.reason is not None or self.flagged is None or self.rows is None or self.settings.mode == "detect":
+        if self.reason is not None or self.flagged is None or self.rows is None or not self.acts:
             return text
         try:
             self._text = torch.where(spread(self.flagged, text) > 0, self.rule.condition(text, self.rows), text)
@@ -94,7 +99,7 @@ class Monitor:
         threshold = self.detector.threshold
         self.flagged = before | (excess > threshold)
         flags = Flags(self.flagged, before, excess, step.length, step.mean.exp(), step.deviation, threshold)
-        if self.settings.mode == "detect":
+        if not self.acts:
             return evaluation.eps
         guided = self.rule.guide(evaluation, flags)
         self.suppressed = self.flagged.float() if self.suppressed is None else self.suppressed + self.flagged
@@ -191,7 +196,7 @@ class Monitor:
             version=__version__,
             extra_evaluations=extra,
             strength=self.settings.strength,
-            rule=self.rule.name if self.settings.mode == "suppress" else "",
+            rule=self.rule.name if self.acts else "",
         )
 
     def _give_up(self, error: Exception) -> None:

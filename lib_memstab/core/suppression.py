@@ -138,60 +138,35 @@ class Transition(Rule):
         )
 
 
-def end_swapped(text: Tensor, rows: TextRows, share: float = 1.0) -> Tensor:
-    """Text with its end mark and padding moved by `share` towards the empty prompt's; the user's words stay."""
-    moved = torch.lerp(text, rows.empty.to(text).expand_as(text), share)
+def end_swapped(text: Tensor, rows: TextRows, share: Tensor) -> Tensor:
+    """Text with its end mark and padding moved by `share` [B] towards the empty prompt's; the user's words stay."""
+    moved = torch.lerp(text, rows.empty.to(text).expand_as(text), spread(share, text))
     return torch.where(rows.words[..., None], text, moved)
 
 
 class EndSwap(Rule):
-    """End mark and padding replaced by the empty prompt's from the flag on; no guidance at the flag itself."""
+    """End mark and padding replaced by the empty prompt's from the flag on; no guidance at the flag itself.
+
+    Strength is the share of both, whatever the evidence.
+    """
 
     name = "end swap"
 
-    def condition(self, text: Tensor, rows: TextRows) -> Tensor:
-        return end_swapped(text, rows, min(1.0, self.strength))
-
-    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
-        return torch.where(spread(flags.before, evaluation.eps) > 0, evaluation.eps, evaluation.eps_uncond)
-
-
-class ClosedLoop(Rule):
-    """Text steered away step by step until the path that begins there stays inside the region.
-
-    Levels move first the end mark and padding, then half of the words, then all of them to the empty prompt's rows. At
-    the flag, and whenever the path since the last move leaves the region again, that evaluation goes unguided and the
-    next one sees the next level.
-    """
-
-    name = "closed loop"
-    LEVELS = ((1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
-
     def __init__(self, strength: float = 1.0) -> None:
         super().__init__(strength)
-        self._path = PathLength()
-        self._level: Tensor | None = None
+        self._firm: Tensor | None = None
+
+    def firmness(self, flags: Flags) -> Tensor:
+        """How much of the rule is applied to each image, [B] in 0..1."""
+        return torch.full_like(flags.excess, min(1.0, self.strength))
 
     def condition(self, text: Tensor, rows: TextRows) -> Tensor:
-        if self._level is None:
-            return text
-        empty = rows.empty.to(text).expand_as(text)
-        ends, words = (
-            text.new_tensor(column)[self._level.long()].view(-1, 1, 1) for column in zip(*self.LEVELS, strict=True)
-        )
-        return torch.lerp(text, empty, torch.where(rows.words[..., None], words, ends))
+        return text if self._firm is None else end_swapped(text, rows, self._firm)
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
-        measured = measure(evaluation.sigma, evaluation.eps_cond, evaluation.eps_uncond)
-        length = self._path.update(measured.sigma, measured.update_norm(), measured.valid)
-        if self._level is None:
-            self._level = torch.zeros_like(length)
-        bound = flags.centre * (flags.threshold * flags.deviation).exp()
-        again = flags.before & (length > bound)
-        moved = again | ~flags.before
-        self._level = (self._level + again).clamp(max=len(self.LEVELS) - 1)
-        self._path.restart(moved)
-        return torch.where(spread(moved, evaluation.eps) > 0, evaluation.eps_uncond, evaluation.eps)
+        self._firm = self.firmness(flags)
+        first = torch.lerp(evaluation.eps, evaluation.eps_uncond, spread(self._firm, evaluation.eps))
+        return torch.where(spread(flags.before, evaluation.eps) > 0, evaluation.eps, first)
 
 
 class EndSwapAway(EndSwap):
@@ -215,14 +190,79 @@ class EndSwapAway(EndSwap):
         toward = (self._recalled - (evaluation.x - noise * evaluation.eps_uncond)).float()
         push = (-noise * (evaluation.eps_cond - evaluation.eps_uncond)).float()
         share = (push * toward).flatten(1).sum(1) / (toward**2).flatten(1).sum(1).clamp(min=1e-12)
-        kept = push - spread(share.clamp(min=0), push) * toward
+        first = super().guide(evaluation, flags)
+        assert self._firm is not None
+        kept = push - spread(self._firm * share.clamp(min=0), push) * toward
         guided = evaluation.eps_uncond - (evaluation.guidance * kept / noise.float()).to(evaluation.eps)
-        return torch.where(fresh, evaluation.eps_uncond, guided)
+        return torch.where(fresh, first, guided)
+
+
+class Graded(EndSwapAway):
+    """End swap, away, the firmer the clearer the flag: half at the bound, all of it from two deviations beyond.
+
+    Strength scales this, so that at 2 even the weakest flag is met in full.
+    """
+
+    name = "end swap, away, graded"
+    WEAKEST = 0.5
+    FULL = 2.0
+
+    def __init__(self, strength: float = 1.0) -> None:
+        super().__init__(strength)
+        self._peak: Tensor | None = None
+
+    def firmness(self, flags: Flags) -> Tensor:
+        self._peak = flags.excess if self._peak is None else torch.maximum(self._peak, flags.excess)
+        evidence = ((self._peak - flags.threshold) / self.FULL).clamp(0, 1)
+        return (self.strength * (self.WEAKEST + (1 - self.WEAKEST) * evidence)).clamp(max=1)
+
+
+class ClosedLoop(Graded):
+    """Graded, and the path since the flag is watched anew: if it leaves the region again, the words go too.
+
+    Half of the words' share moves to the empty prompt's at the first time, all of it at the second; that evaluation
+    itself goes unguided.
+    """
+
+    name = "closed loop"
+
+    def __init__(self, strength: float = 1.0) -> None:
+        super().__init__(strength)
+        self._path = PathLength()
+        self._level: Tensor | None = None
+
+    def condition(self, text: Tensor, rows: TextRows) -> Tensor:
+        swapped = super().condition(text, rows)
+        if self._level is None:
+            return swapped
+        return torch.lerp(swapped, rows.empty.to(text).expand_as(text), spread(self._level / 2, text))
+
+    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
+        measured = measure(evaluation.sigma, evaluation.eps_cond, evaluation.eps_uncond)
+        length = self._path.update(measured.sigma, measured.update_norm(), measured.valid)
+        if self._level is None:
+            self._level = torch.zeros_like(length)
+        bound = flags.centre * (flags.threshold * flags.deviation).exp()
+        again = flags.before & (length > bound)
+        self._level = (self._level + again).clamp(max=2)
+        self._path.restart(again | ~flags.before)
+        guided = super().guide(evaluation, flags)
+        return torch.where(spread(again, guided) > 0, evaluation.eps_uncond, guided)
 
 
 RULES: dict[str, type[Rule]] = {
     rule.name: rule
-    for rule in (Rule, ToBound, GuidanceToCentre, Transition, GuidanceOff, EndSwap, EndSwapAway, ClosedLoop)
+    for rule in (
+        Rule,
+        ToBound,
+        GuidanceToCentre,
+        Transition,
+        GuidanceOff,
+        EndSwap,
+        EndSwapAway,
+        Graded,
+        ClosedLoop,
+    )
 }
 DEFAULT_RULE = "end swap, away"
 """The rule that ships as default: the best of the table that `bench --rules` prints."""

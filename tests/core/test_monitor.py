@@ -154,6 +154,14 @@ def test_an_empty_batch_has_no_reports(region):
     assert monitor.reports(0) == []
 
 
+def test_at_strength_zero_a_flag_is_told_and_nothing_is_touched(region):
+    monitor = Monitor(region, Settings("suppress", 100.0, 0.0), RULES[DEFAULT_RULE](0.0), GUIDANCE, rows_of(3)[1])
+    answers, texts = play(monitor, [0.02, 0.3, 0.025])
+    assert all(answer is eps for eps, answer in answers)
+    assert all(torch.equal(text, rows_of(3)[0]) for text in texts)
+    assert [report.verdict for report in monitor.reports(3)] == ["clear", "flagged", "clear"]
+
+
 class Broken(Rule):
     name = "broken"
 

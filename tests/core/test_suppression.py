@@ -1,0 +1,129 @@
+"""What the rules do to a flagged image: how firmly, to which rows of its text, and in which direction."""
+
+import pytest
+import torch
+
+from lib_memstab.core.suppression import (
+    ClosedLoop,
+    EndSwap,
+    EndSwapAway,
+    Evaluation,
+    Flags,
+    Graded,
+    TextRows,
+    end_swapped,
+)
+
+SHAPE = (4, 4, 8, 8)
+THRESHOLD = 3.0
+
+
+@pytest.fixture
+def predictions():
+    torch.manual_seed(0)
+    return torch.randn(SHAPE), torch.randn(SHAPE), torch.randn(SHAPE)
+
+
+def evaluation(predictions, sigma=5.0, guidance=7.5):
+    x, uncond, cond = predictions
+    eps = uncond + guidance * (cond - uncond)
+    return Evaluation(x, torch.full((SHAPE[0],), sigma), cond, uncond, eps, guidance, None, None)
+
+
+def flags(excess, before=False, length=1.0):
+    count = len(excess)
+    return Flags(
+        flagged=torch.ones(count, dtype=torch.bool),
+        before=torch.full((count,), before),
+        excess=torch.tensor(excess),
+        length=torch.full((count,), length),
+        centre=torch.ones(count),
+        deviation=torch.full((count,), 0.02),
+        threshold=THRESHOLD,
+    )
+
+
+def text_rows():
+    torch.manual_seed(1)
+    words = torch.arange(6)[None] < torch.full((SHAPE[0], 1), 3)
+    return torch.randn(SHAPE[0], 6, 5), TextRows(torch.randn(1, 6, 5), words)
+
+
+def test_a_swap_moves_the_end_by_its_share_and_leaves_the_words():
+    text, rows = text_rows()
+    swapped = end_swapped(text, rows, torch.tensor([0.0, 0.5, 1.0, 1.0]))
+    assert torch.equal(swapped[:, :3], text[:, :3])
+    assert torch.equal(swapped[0], text[0])
+    torch.testing.assert_close(swapped[1, 3:], (text[1, 3:] + rows.empty[0, 3:]) / 2)
+    torch.testing.assert_close(swapped[2, 3:], rows.empty[0, 3:])
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0, 2.0])
+def test_a_graded_rule_is_the_firmer_the_clearer_the_flag_and_the_larger_the_strength(strength):
+    rule = Graded(strength)
+    firm = rule.firmness(flags([3.0, 4.0, 5.0, 50.0]))
+    torch.testing.assert_close(firm, (strength * torch.tensor([0.5, 0.75, 1.0, 1.0])).clamp(max=1))
+
+
+def test_firmness_never_falls_while_a_picture_comes_back_inside():
+    rule = Graded()
+    first = rule.firmness(flags([3.5, 4.0, 5.0, 6.0]))
+    torch.testing.assert_close(rule.firmness(flags([0.0, 1.0, -2.0, 3.0])), first)
+
+
+def test_a_plain_swap_is_as_firm_for_every_flag():
+    assert EndSwap(0.4).firmness(flags([3.0, 4.0, 5.0, 50.0])).tolist() == pytest.approx([0.4] * 4)
+
+
+def test_at_a_clear_flag_there_is_no_guidance(predictions):
+    answer = EndSwapAway().guide(evaluation(predictions), flags([9.0] * 4))
+    torch.testing.assert_close(answer, predictions[1])
+
+
+def test_later_guidance_has_nothing_left_that_points_to_the_recalled_picture(predictions):
+    rule, sigma = EndSwapAway(), 5.0
+    rule.guide(evaluation(predictions, sigma), flags([9.0] * 4))
+    recalled = predictions[0] - sigma * predictions[2]
+    later = (torch.randn(SHAPE), torch.randn(SHAPE), torch.randn(SHAPE))
+    answer = rule.guide(evaluation(later, 2.0), flags([9.0] * 4, before=True))
+    toward = recalled - (later[0] - 2.0 * later[1])
+    push = -2.0 * (answer - later[1])
+    assert ((push * toward).flatten(1).sum(1) / toward.flatten(1).norm(dim=1)).max() < 1e-3
+    assert push.abs().max() > 0.1
+
+
+def test_guidance_that_points_elsewhere_is_kept(predictions):
+    rule = EndSwapAway()
+    rule.guide(evaluation(predictions), flags([9.0] * 4))
+    recalled = predictions[0] - 5.0 * predictions[2]
+    x, uncond = torch.randn(SHAPE), torch.randn(SHAPE)
+    cond = uncond + (recalled - (x - 2.0 * uncond)) * 0.1  # an eps that pushes x0 away from the recalled picture
+    turned = evaluation((x, uncond, cond), 2.0)
+    answer = rule.guide(turned, flags([9.0] * 4, before=True))
+    torch.testing.assert_close(answer, turned.eps, rtol=1e-4, atol=1e-4)
+
+
+def test_the_closed_loop_gives_up_the_words_only_when_the_path_leaves_again(predictions):
+    text, rows = text_rows()
+    rule = ClosedLoop()
+    rule.guide(evaluation(predictions), flags([9.0] * 4))
+    words = [rule.condition(text, rows)[:, :3]]
+    for sigma in (4.0, 3.0, 2.0):
+        answer = rule.guide(evaluation(predictions, sigma), flags([9.0] * 4, before=True))
+        torch.testing.assert_close(answer, predictions[1])
+        words.append(rule.condition(text, rows)[:, :3])
+    empty = rows.empty[:, :3].expand_as(text[:, :3])
+    torch.testing.assert_close(words[0], text[:, :3])
+    torch.testing.assert_close(words[1], (text[:, :3] + empty) / 2)
+    torch.testing.assert_close(words[2], empty)
+    torch.testing.assert_close(words[3], empty)
+
+
+def test_the_closed_loop_keeps_the_words_while_the_path_stays_inside(predictions):
+    text, rows = text_rows()
+    rule = ClosedLoop()
+    rule.guide(evaluation(predictions), flags([9.0] * 4))
+    quiet = (predictions[0], torch.full(SHAPE, 0.5), torch.full(SHAPE, 0.5001))
+    for sigma in (4.0, 3.0, 2.0):
+        rule.guide(evaluation(quiet, sigma), flags([9.0] * 4, before=True))
+    torch.testing.assert_close(rule.condition(text, rows)[:, :3], text[:, :3])
