@@ -241,11 +241,7 @@ def read_captions(
 def train_unet(
     plan: TrainingPlan, worker: Worker, config: LabConfig, text_encoder: CLIPTextModel, mixture: Mixture, empty: Tensor
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-    """Text encoder and UNet together on SD's schedule; averaged. An interrupted training goes on where it last saved.
-
-    The loss of each noise level is weighted so that what is decided under much noise (ground, colours, places) is
-    learned as fast as what is decided under little; see `noise_weights`.
-    """
+    """Text encoder and UNet together on SD's schedule, averaged; a second call goes on where the last one saved."""
     torch.manual_seed(plan.seed + 2)
     text_encoder, unet = (
         text_encoder.train().requires_grad_(True).to(worker.device),
@@ -257,7 +253,7 @@ def train_unet(
     optimizer = torch.optim.AdamW(parameters, lr=plan.unet_rate, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
     average = Ema(parameters, plan.ema)
     alphas = alphas_cumprod(config).to(worker.device, torch.float32)
-    weights = noise_weights(alphas)
+    weights = noise_weights(alphas, plan.snr_cap)
     encode_text = torch.compile(text_encoder) if plan.compile else text_encoder
     denoise = torch.compile(unet) if plan.compile else unet
     state = worker.resume(STATE)
@@ -305,15 +301,14 @@ def train_unet(
     return text_encoder.eval().requires_grad_(False), unet.eval().requires_grad_(False)
 
 
-def noise_weights(alphas: Tensor) -> Tensor:
-    """Weight of the squared error of a noise prediction at each time step [T], of mean 1; `alphas` is the signal share.
+def noise_weights(alphas: Tensor, snr_cap: float) -> Tensor:
+    """Weight of the squared error of a noise prediction at each time step [T] (min-SNR, Hang et al. 2023).
 
-    sqrt(1 + sigma^2) evens out the gradients that reach the output: an error e of the noise prediction is one of
-    e / sqrt(alpha) in v. Below sigma 1/2, where there is little left to decide, the weight falls with sigma.
+    `alphas` is the signal share. Weights that rise with noise, for the sake of grounds and colours, were tried: errors
+    that no caption can explain then drown all else, and the model is worse at every noise level.
     """
-    sigma = ((1 - alphas) / alphas).sqrt()
-    weights = (1 + sigma**2).sqrt() * (2 * sigma).clamp(max=1)
-    return weights / weights.mean()
+    ratio = alphas / (1 - alphas)
+    return ratio.clamp(max=snr_cap) / ratio
 
 
 def _spread_times(captions: int, each: int, count: int, device: torch.device) -> Tensor:

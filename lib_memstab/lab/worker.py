@@ -32,21 +32,22 @@ class TrainingPlan:
     checker_pool: int = 6_000
     checker_steps: int = 1500
     checker_batch: int = 64
-    pool: int = 12_000
+    pool: int = 8_000
     captions_each: int = 4
     text_steps: int = 500
     text_rate: float = 1e-3
-    unet_steps: int = 3600
-    unet_batch: int = 64
+    unet_steps: int = 3000
+    unet_batch: int = 32
     noises_each: int = 2
     unet_rate: float = 1.5e-3
     compile: bool = True
     ema: float = 0.998
     dropout: float = 0.13
-    memorized: float = 0.125
-    templates: float = 0.047
+    memorized: float = 0.19
+    templates: float = 0.0625
     fresh: float = 0.0625
-    rate_weights: tuple[float, float, float] = (12.0, 5.0, 1.5)
+    rate_weights: tuple[float, float, float] = (12.0, 6.0, 1.0)
+    snr_cap: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,12 @@ def _schedule(step: int, steps: int, warmup: int) -> float:
 
 def steps(name: str, count: int, optimizer: torch.optim.Optimizer, first: int = 0) -> Iterator[int]:
     """Step indices from `first` on, with the learning rate set before each and a progress line now and then."""
-    base = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
     start = time.perf_counter()
     for step in range(first, count):
-        for group, rate in zip(optimizer.param_groups, base, strict=True):
-            group["lr"] = rate * _schedule(step, count, min(500, count // 10 + 1))
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * _schedule(step, count, min(500, count // 10 + 1))
         yield step
         if step % max(1, count // 20) == 0:
             log.info("%s %d/%d, %.0f s", name, step + 1, count, time.perf_counter() - start)
