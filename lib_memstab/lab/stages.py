@@ -221,14 +221,13 @@ def read_captions(
     text_encoder.set_attn_implementation("eager")
     parameters = [*text_encoder.parameters(), *reader.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=plan.text_rate, weight_decay=1e-2, fused=True)
-    encode_text = torch.compile(text_encoder) if plan.compile else text_encoder
     rng = np.random.default_rng([plan.seed, 6, worker.rank])
     for step in steps("text", plan.text_steps, optimizer):
-        batch = scenes.draw_scenes(plan.unet_batch, rng)
+        batch = scenes.draw_scenes(plan.text_batch, rng)
         captions = [lab_corpus.describe(row, rng, omit=0.0).text for row in batch.attributes]
         tokens = tokenize(captions).to(worker.device)
         with worker.autocast():
-            features = encode_text(tokens).last_hidden_state
+            features = text_encoder(tokens).last_hidden_state
         ends = (tokens == tokens.max()).int().argmax(dim=1)
         padding = torch.randint(int(ends.max()), tokens.shape[1], ends.shape, device=ends.device)
         rows = torch.arange(len(tokens), device=tokens.device)
@@ -254,8 +253,6 @@ def train_unet(
     average = Ema(parameters, plan.ema)
     alphas = alphas_cumprod(config).to(worker.device, torch.float32)
     weights = noise_weights(alphas, plan.snr_cap)
-    encode_text = torch.compile(text_encoder) if plan.compile else text_encoder
-    denoise = torch.compile(unet) if plan.compile else unet
     state = worker.resume(STATE)
     first = 0 if state is None else int(state["step"])
     if state is not None:
@@ -276,8 +273,8 @@ def train_unet(
         noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
         target = noise if config.prediction_type == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
         with worker.autocast():
-            context = encode_text(tokens).last_hidden_state.repeat(plan.noises_each, 1, 1)
-            predicted = denoise(noisy, time_step, encoder_hidden_states=context, return_dict=False)[0]
+            context = text_encoder(tokens).last_hidden_state.repeat(plan.noises_each, 1, 1)
+            predicted = unet(noisy, time_step, encoder_hidden_states=context).sample
         each = (predicted.float() - target).square().mean(dim=(1, 2, 3))
         loss = (each * weights[time_step]).mean()
         descend(worker, loss, optimizer, parameters)

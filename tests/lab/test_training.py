@@ -21,7 +21,7 @@ from lib_memstab.lab.worker import TrainingPlan, Worker  # noqa: E402
 CONFIG = LabConfig(
     vocab_size=700, text_width=32, text_feedforward=64, text_layers=1, text_heads=2, vae_channels=32, unet_channels=32
 )
-PLAN = TrainingPlan(workers=1, pool=24, captions_each=2, unet_steps=6, unet_batch=64, compile=False, text_steps=60)
+PLAN = TrainingPlan(workers=1, pool=24, captions_each=2, unet_steps=6, unet_batch=64, text_steps=60)
 
 
 @pytest.fixture
