@@ -27,10 +27,12 @@ class TextRows:
     Attributes:
         empty: features of the empty prompt, [B, T, D] or [1, T, D].
         words: bool [B, T]; the begin mark and the user's words. All else is end marks and padding.
+        owner: int64 [R], where an image has several text rows: which image each of the R rows belongs to.
     """
 
     empty: Tensor
     words: Tensor
+    owner: Tensor | None = None
 
 
 @dataclass(frozen=True)
