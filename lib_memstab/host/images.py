@@ -7,7 +7,11 @@ from typing import Any
 
 from lib_memstab import badge
 from lib_memstab.core.report import ImageReport
+from lib_memstab.host import tap
 from lib_memstab.host.job import Job
+
+BEFORE_HIRES = "-before-highres-fix"
+"""How the WebUI ends the names of files that it saves before a hires pass."""
 
 KEYS = (badge.SETTINGS_KEY, badge.VERDICT_KEY)
 Infotext = dict[str, Any]
@@ -52,7 +56,15 @@ def mark(image: Any, report: ImageReport) -> None:
 
 
 def carry(params: Any) -> None:
-    """on_before_image_saved: a marked picture's report goes into its file too."""
+    """on_before_image_saved: a marked picture's report goes into its file too.
+
+    Pictures saved before a hires pass were never marked; the host saves them one by one in the batch's order.
+    """
     chunk = getattr(params.image, "info", {}).get(badge.CHUNK)
+    job = tap.watch_of(params.p)
+    if chunk is None and BEFORE_HIRES in params.filename and isinstance(job, Job):
+        reports, place = job.so_far(len(params.p.prompts)), job.saved_before_hires
+        job.saved_before_hires += 1
+        chunk = badge.to_chunk(reports[place]) if place < len(reports) else None
     if isinstance(chunk, str):
         params.pnginfo[badge.CHUNK] = chunk

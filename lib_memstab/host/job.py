@@ -208,12 +208,16 @@ def not_measured(
 
 
 class Job:
-    """One job: the passes of its current batch, the reports of that batch, and those of the whole job."""
+    """One job: the passes of its current batch, the reports of that batch, and those of the whole job.
+
+    `saved_before_hires` counts the pictures of the batch that the host saved before its hires pass.
+    """
 
     def __init__(self, host: Host, settings: JobSettings, choose: Choose, reason: str | None = None) -> None:
         self.settings = settings
         self.batch: list[ImageReport] = []
         self.reports: list[ImageReport] = []
+        self.saved_before_hires = 0
         self._host, self._choose, self._reason = host, choose, reason
         self._passes: list[Pass] = []
         self._pass: Pass | None = None
@@ -221,6 +225,7 @@ class Job:
     def begin_batch(self) -> None:
         """A batch begins: what the one before it left is over."""
         self._passes, self._pass, self.batch = [], None, []
+        self.saved_before_hires = 0
 
     def begin_pass(self, facts: PassFacts) -> Pass:
         """A sampling pass begins."""

@@ -26,7 +26,7 @@ from lib_memstab.core.report import ImageReport
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "lib_memstab" / "lab" / "model"
-PROBE = Path(__file__).parent / "probe.py"
+PROBE, RECORDER = (Path(__file__).parent / name for name in ("probe.py", "memstab_recorder.py"))
 START_LIMIT_S = 300
 ON_PROCESSOR = "--use-cpu all --no-half --skip-torch-cuda-test"
 
@@ -106,15 +106,28 @@ def lay_out(data):
     shutil.copytree(MODEL / "memstab-lab", models / "memstab-lab")
     (data / "extensions" / "probe" / "scripts").mkdir(parents=True)
     shutil.copy(PROBE, data / "extensions" / "probe" / "scripts" / "memstab_probe.py")
+    shutil.copy(RECORDER, data / "extensions" / "probe")
     clone = ["git", "clone", "-q", ROOT.as_uri(), str(data / "extensions" / "memstab")]
     subprocess.run(clone, check=True)
 
 
+def place_of(config):
+    return config.getoption("--webui") or os.environ.get("MEMSTAB_WEBUI", "")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without a WebUI one test of this folder says so, and the others are not there."""
+    own = [item for item in items if Path(__file__).parent in item.path.parents]
+    if place_of(config) or not own:
+        return
+    own[0].add_marker(pytest.mark.skip(reason="no WebUI: say where with --webui FOLDER or MEMSTAB_WEBUI=FOLDER"))
+    config.hook.pytest_deselected(items=own[1:])
+    items[:] = [item for item in items if item not in own[1:]]
+
+
 @pytest.fixture(scope="session")
 def webui(request, tmp_path_factory):
-    place = request.config.getoption("--webui") or os.environ.get("MEMSTAB_WEBUI", "")
-    if not place:
-        pytest.skip("no WebUI: say where with --webui FOLDER or MEMSTAB_WEBUI=FOLDER")
+    place = place_of(request.config)
     if place.startswith("http"):
         yield Client(place)
         return

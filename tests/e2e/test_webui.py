@@ -3,7 +3,9 @@
 import base64
 import io
 import re
+import time
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -278,3 +280,55 @@ def test_positional_arguments_keep_the_tables_order(calibrated, memorized):
     status, answer = calibrated.call("/sdapi/v1/txt2img", body)
     assert status == 200
     assert "MemStab: detect 50 strength 1, MemStab verdict: flagged" in answer["info"]
+
+
+@pytest.mark.parametrize("how", [("/memstab/v1/calibrate", "DELETE"), ("/sdapi/v1/interrupt", "POST")])
+def test_a_stopped_calibration_leaves_the_profile_as_it_was(calibrated, splits, how):
+    before = calibrated.call("/memstab/v1/profiles")
+    plan = {"width": 128, "height": 128, "trajectories": 2048, "batch_size": 8, "prompts": splits["calibration"]}
+    assert calibrated.call("/memstab/v1/calibrate", plan, "POST")[0] == 202
+    status, answer = calibrated.call("/memstab/v1/calibrate", plan, "POST")
+    assert status == 409
+    assert "DELETE" in answer["error"]
+    wait_until(lambda: calibrated.call("/memstab/v1/calibrate")[1]["done"] > 0)
+    assert calibrated.call(how[0], {}, how[1])[0] < 300
+    wait_until(lambda: calibrated.call("/memstab/v1/calibrate")[1]["state"] not in ("waiting", "running"))
+    assert calibrated.call("/memstab/v1/calibrate")[1]["state"] == "stopped"
+    assert calibrated.call("/memstab/v1/profiles") == before
+    assert calibrated.call("/memstab/v1/calibrate", method="DELETE")[0] == 409
+
+
+def wait_until(there):
+    for _ in range(600):
+        if there():
+            return
+        time.sleep(0.1)
+    pytest.fail("it did not come to that within a minute")
+
+
+def test_images_saved_before_a_hires_pass_carry_the_first_passs_badge(calibrated, memorized):
+    if calibrated.folder is None:
+        pytest.skip("the files of a WebUI that runs already are not known")
+    calibrated.call("/sdapi/v1/options", {"save_images_before_highres_fix": True})
+    hires = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.5, "hr_upscaler": "Latent"}
+    try:
+        calibrated.sample(memorized[2], DETECT, batch_size=2, save_images=True, **hires)
+    finally:
+        calibrated.call("/sdapi/v1/options", {"save_images_before_highres_fix": False})
+    files = sorted((calibrated.folder / "outputs" / "txt2img-images").rglob("*before-highres-fix.png"))
+    assert len(files) == 2
+    for file in files:
+        found = read_png(file)
+        assert found.report.verdict == "flagged"
+        assert found.report.passes == ()
+        assert "MemStab verdict: flagged" in found.parameters
+
+
+def test_programs_can_ask_for_everything(calibrated, memorized):
+    calibrated.one(memorized[2], DETECT)
+    _, last = calibrated.call("/memstab/v1/reports/last")
+    assert [one["verdict"] for one in last] == ["flagged"]
+    _, schema = calibrated.call("/memstab/v1/schema")
+    assert [one["attribute"] for one in schema["settings"]][:2] == ["enabled", "mode"]
+    jsonschema.Draft202012Validator(schema["badge"]).validate(last[0])
+    assert calibrated.call("/memstab/v1/version")[1]["host"].startswith("AUTOMATIC1111 WebUI")

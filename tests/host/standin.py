@@ -259,6 +259,8 @@ def run(p, hooks, args, callbacks, watchers=()):
             p.is_hr_pass = is_hr_pass
             p.sampler = Sampler(p.sampler_name, callbacks)
             if p.is_hr_pass:
+                first = p.iteration * p.batch_size
+                p.saved_before_hires = [p.infotext(first + place) for place in range(len(samples))]
                 p.init_latent = samples
             noise = torch.randn(len(p.prompts), *SHAPE, generator=generator)
             hooks.before_sampling(p, noise)

@@ -2,12 +2,16 @@
 
 import copy
 import logging
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from lib_memstab import badge
 from lib_memstab.core.report import combine
-from lib_memstab.host import tap
+from lib_memstab.host import images, tap
+from tests.core.test_monitor import HostWaits
 from tests.host import standin
 
 DETECT, SUPPRESS = {"mode": "detect"}, {"mode": "suppress"}
@@ -51,6 +55,47 @@ def test_hires_measures_both_passes(extension, equal):
     assert not equal(off[0], on[0])
     plain = extension.sample([PLAIN], DETECT, hires=True)[0].report
     assert [one.verdict for one in plain.passes] == ["clear", "clear"]
+
+
+def test_images_saved_before_the_hires_pass_have_the_first_passs_verdict(extension):
+    extension.sample([PLAIN, OTHER, REPLAY, PLAIN], DETECT, hires=True, batch_size=2, init_latent=None)
+    early = [one["MemStab verdict"].split()[0] for one in extension.job.saved_before_hires]
+    assert early == ["flagged", "clear"]
+
+
+def test_files_saved_before_the_hires_pass_carry_its_report(extension):
+    chunks = []
+
+    def save_at_hires(p):
+        if p.is_hr_pass:
+            for _ in p.prompts:
+                params = SimpleNamespace(image=None, p=p, filename="1-before-highres-fix.png", pnginfo={})
+                images.carry(params)
+                chunks.append(badge.from_chunk(params.pnginfo["memstab"]).verdict)
+
+    extension.sample([REPLAY, PLAIN], DETECT, [save_at_hires], hires=True)
+    assert chunks == ["flagged", "clear"]
+
+
+def test_the_loop_never_makes_the_host_wait(extension):
+    waits, calls = HostWaits(), []
+
+    def watched(callback):
+        def call(params):
+            calls.append(callback)
+            # The first evaluation puts tables on the device.
+            with waits if len(calls) > 3 else nullcontext():
+                callback(params)
+
+        return [call]
+
+    callbacks = extension.callbacks
+    for kind in ("denoiser", "denoised", "after"):
+        setattr(callbacks, kind, watched(getattr(callbacks, kind)[0]))
+    pictures = extension.sample([REPLAY, f"{PLAIN} AND {OTHER}"], SUPPRESS)
+    assert verdicts(pictures) == ["suppressed", "clear"]
+    assert len(calls) == 60
+    assert waits.count == 0
 
 
 def test_inpainting_changes_only_inside_the_mask(extension):
