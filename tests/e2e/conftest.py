@@ -104,6 +104,11 @@ def lay_out(data):
     for part in ("memstab-lab.safetensors", "memstab-lab.yaml"):
         shutil.copy(MODEL / part, models)
     shutil.copytree(MODEL / "memstab-lab", models / "memstab-lab")
+    # The text model's folder is named relative to the WebUI's own, where this checkpoint is not.
+    settings = models / "memstab-lab.yaml"
+    near = settings.read_text("utf-8")
+    assert "models/Stable-diffusion/memstab-lab" in near
+    settings.write_text(near.replace("models/Stable-diffusion/memstab-lab", str(models / "memstab-lab")), "utf-8")
     (data / "extensions" / "probe" / "scripts").mkdir(parents=True)
     shutil.copy(PROBE, data / "extensions" / "probe" / "scripts" / "memstab_probe.py")
     shutil.copy(RECORDER, data / "extensions" / "probe")
@@ -135,10 +140,11 @@ def webui(request, tmp_path_factory):
     lay_out(data)
     python = os.environ.get("MEMSTAB_WEBUI_PYTHON") or str(folder / "venv" / "bin" / "python")
     arguments = shlex.split(os.environ.get("MEMSTAB_WEBUI_ARGS", ON_PROCESSOR))
-    command = [python, str(folder / "launch.py"), "--api", "--port", str(port), "--data-dir", str(data), *arguments]
+    own = ["--api", "--port", str(port), "--data-dir", str(data), "--gradio-allowed-path", str(data)]
+    command = [python, str(folder / "launch.py"), *own, *arguments]
     log = data / "log.txt"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=data, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
     try:
         client = Client(f"http://127.0.0.1:{port}", data)
         wait_for(client, process, log)
