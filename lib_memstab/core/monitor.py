@@ -62,12 +62,13 @@ class Monitor:
         return self.settings.mode == "suppress" and self.settings.strength > 0
 
     def condition(self, text: Tensor) -> Tensor:
-        """Before an evaluation: the text rows [B, T, D] to evaluate with."""
+        """Before an evaluation: the text rows [B, T, D] to evaluate with; [R, T, D] where `rows` has owners."""
         self._text = text
         if self.reason is not None or self.flagged is None or self.rows is None or not self.acts:
             return text
         try:
-            self._text = torch.where(spread(self.flagged, text) > 0, self.rule.condition(text, self.rows), text)
+            flagged = self.rows.of_rows(self.flagged)
+            self._text = torch.where(spread(flagged, text) > 0, self.rule.condition(text, self.rows), text)
         except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
             self._give_up(error)
         return self._text if self.reason is None else text
@@ -80,13 +81,18 @@ class Monitor:
         eps_uncond: Tensor,
         eps: Tensor,
         evaluate: Evaluate | None = None,
+        guidance: float | None = None,
     ) -> Tensor:
-        """After an evaluation: the guided noise prediction to go on with; `eps` [B, C, H, W] if nothing is flagged."""
+        """After an evaluation: the guided noise prediction to go on with; `eps` [B, C, H, W] if nothing is flagged.
+
+        `guidance` is the scale this evaluation was guided with, if it is not the job's.
+        """
         self.evaluations += 1
         if self.reason is not None or self.detector is None:
             return eps
         try:
-            return self._judge(Evaluation(x, sigma, eps_cond, eps_uncond, eps, self.guidance, self._text, evaluate))
+            scale = self.guidance if guidance is None else guidance
+            return self._judge(Evaluation(x, sigma, eps_cond, eps_uncond, eps, scale, self._text, evaluate))
         except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
             self._give_up(error)
             return eps

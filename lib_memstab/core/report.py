@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from types import UnionType
 from typing import Any, Literal, TypeGuard, TypeVar, get_args, get_origin, get_type_hints
 
@@ -191,6 +191,45 @@ class ImageReport:
             return from_plain(cls, content, additions=True)
         except PlainDataError as error:
             raise ReportError(f"not a report of MemStab: {error}") from error
+
+
+_FOUND: tuple[Verdict, ...] = ("suppressed", "flagged")
+
+
+def combine(passes: Sequence[tuple[str, ImageReport]]) -> ImageReport:
+    """One image's report out of those of its sampling passes, in order, by name ("base", "hires").
+
+    The pass with the gravest verdict decides; among equals, and where nothing was found, the one whose score is rarest.
+    What was not measured in another pass is said in the reason. Steps are counted over all passes.
+    """
+    if len(passes) == 1:
+        return passes[0][1]
+    reports = [report for _, report in passes]
+    found = [report for report in reports if report.verdict in _FOUND]
+    measured = [report for report in reports if report.verdict != "not measured"]
+    decisive = min(
+        found or measured or reports,
+        key=lambda one: (one.verdict != "suppressed", 1.0 if one.p_value is None else one.p_value),
+    )
+    reasons = [f"{name}: {one.reason}" for name, one in passes if one.reason]
+    outside = next((one.steps.first_outside for one in reports if one.steps.first_outside is not None), None)
+    steps = StepCounts(
+        sum(one.steps.measured for one in reports),
+        sum(one.steps.outside for one in reports),
+        sum(one.steps.suppressed for one in reports),
+        outside,
+    )
+    return replace(
+        decisive,
+        reason="; ".join(reasons),
+        partial=next((one.partial for one in reports if one.partial is not None), None),
+        steps=steps,
+        extra_evaluations=sum(one.extra_evaluations for one in reports),
+        passes=tuple(
+            PassReport(name, one.verdict, one.reason, one.score, one.p_value, one.profile, one.steps, one.trace)
+            for name, one in passes
+        ),
+    )
 
 
 def is_sha256(text: str) -> bool:

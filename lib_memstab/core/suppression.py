@@ -27,10 +27,16 @@ class TextRows:
     Attributes:
         empty: features of the empty prompt, [B, T, D] or [1, T, D].
         words: bool [B, T]; the begin mark and the user's words. All else is end marks and padding.
+        owner: int64 [R], where an image has several text rows: which image each of the R rows belongs to.
     """
 
     empty: Tensor
     words: Tensor
+    owner: Tensor | None = None
+
+    def of_rows(self, values: Tensor) -> Tensor:
+        """What each image has, [B], as its text rows have it, [R]."""
+        return values if self.owner is None else values[self.owner]
 
 
 @dataclass(frozen=True)
@@ -161,7 +167,7 @@ class EndSwap(Rule):
         return torch.full_like(flags.excess, min(1.0, self.strength))
 
     def condition(self, text: Tensor, rows: TextRows) -> Tensor:
-        return text if self._firm is None else end_swapped(text, rows, self._firm)
+        return text if self._firm is None else end_swapped(text, rows, rows.of_rows(self._firm))
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         self._firm = self.firmness(flags)
@@ -235,7 +241,7 @@ class ClosedLoop(Graded):
         swapped = super().condition(text, rows)
         if self._level is None:
             return swapped
-        return torch.lerp(swapped, rows.empty.to(text).expand_as(text), spread(self._level / 2, text))
+        return torch.lerp(swapped, rows.empty.to(text).expand_as(text), spread(rows.of_rows(self._level) / 2, text))
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         measured = measure(evaluation.sigma, evaluation.eps_cond, evaluation.eps_uncond)

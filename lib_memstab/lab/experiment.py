@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib_memstab.core.measurement import PathLength, measure
-from lib_memstab.core.region import FloatArray, on_grid
+from lib_memstab.core.calibration import Recorder
+from lib_memstab.core.measurement import measure
+from lib_memstab.core.region import FloatArray
 from lib_memstab.core.suppression import TextRows
 from lib_memstab.lab.sampling import Evaluate, Job, sample
 from lib_memstab.lab.sd1_layout import LabModel, load_checkpoint
@@ -60,12 +61,11 @@ def batches(job: Job) -> list[Job]:
     ]
 
 
-class Recorder:
-    """Watches a batch without touching it and keeps its path lengths for a calibration."""
+class Watching:
+    """Watches a batch without touching it and measures every evaluation for a calibration."""
 
     def __init__(self) -> None:
-        self._path = PathLength()
-        self._curve: list[tuple[Tensor, Tensor]] = []
+        self.recorder = Recorder()
 
     def condition(self, text: Tensor) -> Tensor:
         """The text as it is."""
@@ -75,26 +75,17 @@ class Recorder:
         self, x: Tensor, sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor, eps: Tensor, evaluate: Evaluate
     ) -> Tensor:
         """The prediction as it is."""
-        measurement = measure(sigma, eps_cond, eps_uncond)
-        length = self._path.update(measurement.sigma, measurement.update_norm(), measurement.valid)
-        self._curve.append((measurement.sigma, length))
+        self.recorder.update(measure(sigma, eps_cond, eps_uncond))
         return eps
-
-    def curves(self) -> tuple[FloatArray, FloatArray]:
-        """Log path lengths of the batch on the region's grid, [B, K], and the noise levels it began at, [B]."""
-        sigma = torch.stack([sigma for sigma, _ in self._curve]).cpu().double().numpy()
-        length = torch.stack([length for _, length in self._curve]).cpu().double().numpy()
-        curves = [on_grid(sigma[:, row], np.log(length[:, row])) for row in range(sigma.shape[1])]
-        return np.stack(curves), sigma[0]
 
 
 def record(model: LabModel, job: Job, progress: Progress | None = None) -> tuple[Tensor, FloatArray, FloatArray]:
     """Sample ordinary prompts for a calibration: final latents, curves [N, K] of log path length, first sigma [N]."""
     latents, measured = [], []
     for part in batches(job):
-        recorder = Recorder()
-        latents.append(sample(model, part, recorder))
-        measured.append(recorder.curves())
+        watching = Watching()
+        latents.append(sample(model, part, watching))
+        measured.append(watching.recorder.curves())
         if progress is not None:
             progress(len(part.prompts))
     curves, starts = (np.concatenate(column) for column in zip(*measured, strict=True))

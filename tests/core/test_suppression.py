@@ -127,3 +127,14 @@ def test_the_closed_loop_keeps_the_words_while_the_path_stays_inside(predictions
     for sigma in (4.0, 3.0, 2.0):
         rule.guide(evaluation(quiet, sigma), flags([9.0] * 4, before=True))
     torch.testing.assert_close(rule.condition(text, rows)[:, :3], text[:, :3])
+
+
+def test_text_rows_of_and_parts_share_their_images_firmness(predictions):
+    text, rows = text_rows()
+    rule = Graded()
+    rule.guide(evaluation(predictions), flags([3.0, 9.0, 3.0, 9.0]))
+    owner = torch.tensor([0, 1, 1, 3])
+    swapped = rule.condition(text, TextRows(rows.empty, rows.words, owner))
+    torch.testing.assert_close(swapped[0, 3:], (text[0, 3:] + rows.empty[0, 3:]) / 2)
+    torch.testing.assert_close(swapped[1:, 3:], rows.empty[:, 3:].expand(3, -1, -1))
+    assert torch.equal(swapped[:, :3], text[:, :3])

@@ -1,0 +1,111 @@
+"""AUTOMATIC1111's WebUI, as `port.Host` asks for it, and its job object read into `PassFacts`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modules import launch_utils, prompt_parser, sd_models, sd_samplers, shared
+from torch import Tensor
+
+from lib_memstab.core.profile import Checkpoint, Mode
+from lib_memstab.host.job import PassFacts
+from lib_memstab.host.port import HostError, Schedule
+
+MISSING_HOOK = "this WebUI is too old: MemStab needs 1.10 or newer"
+
+
+class WebUI:
+    """The WebUI this process is."""
+
+    def __init__(self) -> None:
+        version = launch_utils.git_tag()
+        self.name = "AUTOMATIC1111 WebUI" if version == "<none>" else f"AUTOMATIC1111 WebUI {version}"
+
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that is loaded now; without a hash where the WebUI was told not to hash."""
+        info = shared.sd_model.sd_checkpoint_info
+        return Checkpoint(info.name_for_extra, info.sha256)
+
+    def loaded(self) -> bool:
+        """Whether a checkpoint is loaded; asking for it otherwise would load it."""
+        return sd_models.model_data.sd_model is not None
+
+    def empty_text(self) -> Tensor:
+        """The empty prompt's text features, [1, T, D]."""
+        empty = shared.sd_model.cond_stage_model_empty_prompt
+        return empty["crossattn"] if isinstance(empty, dict) else empty
+
+    def chunks(self, text: str) -> list[list[int]]:
+        """Token numbers of each chunk of a text, with begin and end marks."""
+        chunks, _ = self._tokenizer().tokenize_line(text)
+        return [chunk.tokens for chunk in chunks]
+
+    def end_mark(self) -> int:
+        """Token number of the end mark."""
+        return self._tokenizer().id_end
+
+    def _tokenizer(self) -> Any:
+        """The text model that knows how prompts become chunks; SDXL has one inside its conditioner."""
+        stage = shared.sd_model.cond_stage_model
+        for candidate in (stage, *getattr(stage, "embedders", ())):
+            if hasattr(candidate, "tokenize_line"):
+                return candidate
+        raise HostError("this checkpoint's text model does not say how it cuts a prompt into tokens")
+
+    def schedules(self, prompts: Sequence[str], steps: int, hires_steps: int | None) -> list[list[Schedule]]:
+        """For each prompt its AND parts, each as a schedule over the steps of the pass."""
+        indexes, texts, _ = prompt_parser.get_multicond_prompt_list(prompt_parser.SdConditioning(prompts))
+        timelines = prompt_parser.get_learned_conditioning_prompt_schedules(
+            texts, steps, hires_steps, shared.opts.use_old_scheduling
+        )
+        parts = [Schedule(*(tuple(column) for column in zip(*timeline, strict=True))) for timeline in timelines]
+        return [[parts[index] for index, _ in own] for own in indexes]
+
+    def stopped(self) -> bool:
+        """Whether the user interrupted or skipped."""
+        return bool(shared.state.interrupted or shared.state.skipped)
+
+
+def facts_of(p: Any, x: Tensor) -> PassFacts:
+    """What the pass that begins samples: `p` the WebUI's job, `x` [B, C, H, W] its latents or noise."""
+    hires = bool(p.is_hr_pass)
+    sampler = (p.hr_sampler_name if hires else None) or p.sampler_name
+    scheduler = (p.hr_scheduler if hires else p.scheduler) or "Automatic"
+    steps = (p.hr_second_pass_steps if hires else 0) or p.steps
+    config = sd_samplers.find_sampler_config(sampler)
+    counted = config.total_steps(steps) if config else steps
+    mode: Mode = "img2img" if hires or not hasattr(p, "enable_hr") else "txt2img"
+    negative = p.hr_negative_prompts if hires else p.negative_prompts
+    return PassFacts(
+        name="hires" if hires else "base",
+        mode=mode,
+        prompts=list(p.hr_prompts if hires else p.prompts),
+        negative=any(text.strip() for text in negative),
+        sampler=sampler,
+        scheduler=scheduler,
+        steps=steps,
+        schedule=(p.firstpass_steps, counted) if hires else (counted, None),
+        guidance=float(p.cfg_scale),
+        channels=x.shape[1],
+        size=(x.shape[2], x.shape[3]),
+    )
+
+
+def facts_of_fields(
+    sampler: str, scheduler: str, steps: float, width: float, height: float, guidance: float
+) -> PassFacts:
+    """What a job of the panel's tab would sample without a picture to start from, by the tab's own fields."""
+    return PassFacts(
+        name="base",
+        mode="txt2img",
+        prompts=[],
+        negative=False,
+        sampler=sampler,
+        scheduler=scheduler,
+        steps=int(steps),
+        schedule=(int(steps), None),
+        guidance=float(guidance),
+        channels=getattr(shared.sd_model, "latent_channels", 4),
+        size=(int(height) // 8, int(width) // 8),
+    )

@@ -1,0 +1,109 @@
+"""A calibration's batches, sampled by AUTOMATIC1111's WebUI like any job, without scripts and without files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any, Literal
+
+from modules import call_queue, shared
+from modules.processing import StableDiffusionProcessingImg2Img, StableDiffusionProcessingTxt2Img, process_images
+from torch import Tensor
+
+from lib_memstab.core.calibration import Recorder
+from lib_memstab.core.measurement import measure
+from lib_memstab.core.profile import Checkpoint
+from lib_memstab.host import tap
+from lib_memstab.host.a1111 import WebUI
+from lib_memstab.host.calibrate import Batch, Plan, Sampled
+from lib_memstab.host.rows import Parts, read
+
+
+class Recording:
+    """Watches a job without touching it and keeps what a calibration needs; errors end the calibration, not the job."""
+
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self.shape: tuple[int, ...] = ()
+        self.error: Exception | None = None
+        self._parts: Parts | None = None
+
+    def before(self, params: Any) -> None:
+        """Nothing is changed."""
+
+    def after(self, params: Any, out: Tensor, guided: Any) -> None:
+        """Measure one evaluation."""
+        if self.error is not None:
+            return
+        try:
+            if self._parts is None:
+                batch = params.denoiser.sampler.sampler_extra_args["cond"].batch
+                self._parts = Parts.of([[part.weight for part in own] for own in batch], out.device)
+            rows = read(params.x, params.sigma, out, self._parts, getattr(params.denoiser, "alphas", None))
+            self.recorder.update(measure(rows.sigma, rows.eps_cond, rows.eps_uncond))
+            self.shape = tuple(out.shape)
+        except Exception as error:  # noqa: BLE001 - raised again when the job is over, where the host does not swallow it
+            self.error = error
+
+
+class Sampling:
+    """The WebUI as a calibration needs it."""
+
+    def __init__(self, host: WebUI) -> None:
+        self._host, self.name = host, host.name
+
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that is loaded."""
+        return self._host.checkpoint()
+
+    def prediction(self) -> Literal["epsilon", "v_prediction"]:
+        """What the model predicts."""
+        return "v_prediction" if getattr(shared.sd_model, "parameterization", "eps") == "v" else "epsilon"
+
+    def run(self, work: Callable[[], None], batches: int) -> None:
+        """Do `work` as one job of the WebUI's queue, with its progress over so many batches."""
+        with call_queue.queue_lock:
+            shared.state.begin(job="MemStab calibration")
+            shared.state.job_count = batches
+            try:
+                work()
+            finally:
+                shared.state.end()
+
+    def sample(self, plan: Plan, batch: Batch, pictures: Sequence[Any]) -> Sampled | None:
+        """Sample a batch, img2img from `pictures`; None if the user interrupted."""
+        settings: dict[str, Any] = {
+            "sd_model": shared.sd_model,
+            "prompt": batch.prompts,
+            "negative_prompt": batch.negatives,
+            "seed": batch.seeds,
+            "subseed": batch.seeds,
+            "sampler_name": plan.sampler,
+            "scheduler": plan.scheduler,
+            "batch_size": len(batch.prompts),
+            "n_iter": 1,
+            "steps": plan.steps,
+            "cfg_scale": batch.guidance,
+            "width": plan.width,
+            "height": plan.height,
+            "do_not_save_samples": True,
+            "do_not_save_grid": True,
+        }
+        if batch.mode == "txt2img":
+            job = StableDiffusionProcessingTxt2Img(**settings)
+        else:
+            job = StableDiffusionProcessingImg2Img(
+                init_images=list(pictures), denoising_strength=batch.strength, **settings
+            )
+        recording = Recording()
+        with closing(job) as p:
+            tap.attach(p, recording)
+            processed = process_images(p)
+            tap.attach(p, None)
+        if shared.state.interrupted or shared.state.skipped:
+            return None
+        if recording.error is not None:
+            raise recording.error
+        curves, starts = recording.recorder.curves()
+        _, channels, height, width = recording.shape
+        return Sampled(curves, starts, channels, (height, width), processed.images[: len(batch.prompts)])

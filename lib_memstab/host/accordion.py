@@ -1,0 +1,142 @@
+"""The panel in txt2img and img2img: made from the table of settings, with a status line and the calibration button."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from modules.ui_components import InputAccordion
+
+from lib_memstab import badge
+from lib_memstab.core.report import AUTOMATIC
+from lib_memstab.host.calibrate import Calibrator
+from lib_memstab.host.plan import read_plan
+from lib_memstab.settings import TABLE, TITLE, Setting, SettingsError, row
+
+SAMPLING = ("sampling", "scheduler", "steps", "width", "height", "cfg_scale")
+"""The WebUI's own fields, by the end of their element's name, that say how a job samples."""
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The panel's inputs in the table's order, and what pasting an infotext does to them."""
+
+    inputs: list[Any]
+    infotext_fields: list[tuple[Any, Any]]
+    paste_field_names: list[str]
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What the panel speaks for: names of profiles, the status line for a choice, and the calibrator."""
+
+    names: Callable[[], list[str]]
+    status: Callable[[str, Sequence[Any]], str]
+    calibrator: Calibrator
+    samplers: Callable[[], Sequence[str]]
+    schedulers: Callable[[], Sequence[str]]
+
+
+def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Behind) -> Panel:
+    """Make the panel; `sampling` are the WebUI's fields of `SAMPLING` in this tab, as far as there are any."""
+    with InputAccordion(row("enabled").default, label=TITLE, elem_id=elem_id("enable")) as enabled:
+        with gr.Row():
+            fields = {setting.attribute: _field(setting, elem_id, behind.names) for setting in TABLE[1:]}
+        status = gr.HTML(value="", elem_id=elem_id("status"))
+        with gr.Row():
+            check = gr.Button("Which profile applies?", elem_id=elem_id("check"))
+            calibrate = gr.Button("Calibrate this checkpoint", elem_id=elem_id("calibrate"))
+            stop = gr.Button("Stop calibration", elem_id=elem_id("stop"))
+    own = [sampling[name] for name in SAMPLING if name in sampling]
+    profile = fields["profile"]
+
+    def look(wanted: str, *values: Any) -> Any:
+        return gr.update(choices=[AUTOMATIC, *behind.names()]), _line(behind.status(wanted, values))
+
+    def calibrating(*values: Any) -> Iterator[str]:
+        yield from _calibrating(behind, values)
+
+    check.click(look, [profile, *own], [profile, status], show_progress=False)
+    profile.change(lambda wanted, *values: _line(behind.status(wanted, values)), [profile, *own], [status])
+    enabled.change(lambda wanted, *values: _line(behind.status(wanted, values)), [profile, *own], [status])
+    calibrate.click(calibrating, own, [status], show_progress=False)
+    stop.click(lambda: behind.calibrator.stop() and None, None, None)
+    inputs = [enabled, *fields.values()]
+    return Panel(
+        inputs,
+        # Twice: as a function for pasting, and by name for "Send to", which carries named fields only.
+        [(field, _restorer(setting)) for setting, field in zip(TABLE, inputs, strict=True)]
+        + [(field, setting.infotext) for setting, field in zip(TABLE, inputs, strict=True)],
+        [setting.infotext for setting in TABLE],
+    )
+
+
+def _field(setting: Setting, elem_id: Callable[[str], str], names: Callable[[], list[str]]) -> Any:
+    name = elem_id(setting.attribute)
+    if isinstance(setting.default, float):
+        return gr.Slider(
+            minimum=setting.low,
+            maximum=setting.high,
+            step=setting.step,
+            value=setting.default,
+            label=setting.label,
+            info=setting.help,
+            elem_id=name,
+        )
+    if setting.choices:
+        return gr.Radio(
+            list(setting.choices), value=setting.default, label=setting.label, info=setting.help, elem_id=name
+        )
+    return gr.Dropdown(
+        [AUTOMATIC, *names()],
+        value=setting.default,
+        label=setting.label,
+        info=setting.help,
+        elem_id=name,
+        allow_custom_value=True,
+    )
+
+
+def _restorer(setting: Setting) -> Callable[[Mapping[str, Any]], Any]:
+    """What an infotext does to a field: nothing, if it has no settings of MemStab or none that can be read."""
+
+    def restore(params: Mapping[str, Any]) -> Any:
+        try:
+            found = badge.settings_from_infotext(params[badge.SETTINGS_KEY])
+        except (KeyError, badge.BadgeError):
+            return None
+        if setting.attribute == "enabled":
+            return True
+        value = getattr(found, setting.attribute)
+        return setting.clamp(value) if isinstance(value, float) else value
+
+    return restore
+
+
+def _calibrating(behind: Behind, values: Sequence[Any]) -> Iterator[str]:
+    """Start a calibration with the tab's own settings and tell how far it is until it ends."""
+    names = {"sampling": "sampler", "cfg_scale": "guidance"}
+    body = {names.get(name, name): value for name, value in zip(SAMPLING, values, strict=False)}
+    for whole in ("steps", "width", "height"):
+        body[whole] = int(body[whole])
+    try:
+        plan = read_plan(body, behind.samplers(), behind.schedulers())
+    except SettingsError as error:
+        yield _line(str(error))
+        return
+    behind.calibrator.start(plan)
+    while behind.calibrator.busy:
+        progress = behind.calibrator.progress
+        yield _line(f"{progress.message}: {progress.done} of {progress.total} images")
+        time.sleep(POLL_SECONDS)
+    yield _line(behind.calibrator.progress.message)
+
+
+def _line(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"

@@ -1,0 +1,158 @@
+"""MemStab's pages for programs, /memstab/v1/..., and the check of its arguments before the WebUI samples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from secrets import compare_digest
+from typing import Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.dependencies.utils import get_parameterless_sub_dependant
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+
+from lib_memstab import __version__
+from lib_memstab.core.report import SCHEMA, ImageReport
+from lib_memstab.host.calibrate import Calibrator
+from lib_memstab.host.plan import read_plan
+from lib_memstab.host.store import SHIPPED, Store
+from lib_memstab.settings import TABLE, TITLE, SettingsError, read_args
+
+PREFIX = "/memstab/v1"
+SAMPLING_PAGES = ("/sdapi/v1/txt2img", "/sdapi/v1/img2img")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the pages speak for.
+
+    Attributes:
+        host: program and version.
+        latest: reports of the job that ended last.
+        samplers, schedulers: names a calibration may use.
+        credentials: USER:PASSWORD pairs parted by commas, as the WebUI's --api-auth has them; empty: none asked for.
+    """
+
+    host: str
+    store: Store
+    calibrator: Calibrator
+    latest: Callable[[], list[ImageReport]]
+    samplers: Callable[[], Collection[str]]
+    schedulers: Callable[[], Collection[str]]
+    credentials: str = ""
+
+
+def add_pages(app: FastAPI, parts: Parts) -> None:
+    """Add all pages to the WebUI's own, under its own password, and check MemStab's arguments of its sampling pages."""
+    guard = [Depends(_auth(parts.credentials))] if parts.credentials else []
+
+    def version() -> dict[str, Any]:
+        return {"version": __version__, "host": parts.host, "schema": SCHEMA}
+
+    def schema() -> dict[str, Any]:
+        badge, profile = (
+            json.loads((SHIPPED / f"{name}.schema.json").read_text("utf-8")) for name in ("badge", "profile")
+        )
+        settings = [{**asdict(one), "allowed": one.allowed(parts.store.names())} for one in TABLE]
+        return {"badge": badge, "profile": profile, "settings": settings}
+
+    def profiles() -> list[dict[str, Any]]:
+        return [
+            {
+                "name": one.name,
+                "own": one.own,
+                "error": one.error or None,
+                "sha256": one.profile and one.profile.checksum,
+                "checkpoint": one.profile and asdict(one.profile.checkpoint),
+                "modes": sorted(one.profile.modes) if one.profile else [],
+            }
+            for one in parts.store.all()
+        ]
+
+    def last() -> list[dict[str, Any]]:
+        return [report.to_dict() for report in parts.latest()]
+
+    def progress() -> dict[str, Any]:
+        return parts.calibrator.progress.to_dict()
+
+    async def start(request: Request) -> JSONResponse:
+        try:
+            plan = read_plan(await _json(request), parts.samplers(), parts.schedulers())
+        except SettingsError as error:
+            return _refusal(error)
+        if not parts.calibrator.start(plan):
+            return _error(409, f"a calibration is on its way: wait, or DELETE {PREFIX}/calibrate")
+        return JSONResponse(parts.calibrator.progress.to_dict(), 202)
+
+    def stop() -> JSONResponse:
+        if not parts.calibrator.stop():
+            return _error(409, f"no calibration is on its way: POST {PREFIX}/calibrate starts one")
+        return JSONResponse(parts.calibrator.progress.to_dict(), 202)
+
+    for path, method, page in (
+        ("/version", "GET", version),
+        ("/schema", "GET", schema),
+        ("/profiles", "GET", profiles),
+        ("/reports/last", "GET", last),
+        ("/calibrate", "GET", progress),
+        ("/calibrate", "POST", start),
+        ("/calibrate", "DELETE", stop),
+    ):
+        app.add_api_route(PREFIX + path, page, methods=[method], dependencies=guard, response_model=None)
+    _check_arguments(app, parts.store)
+
+
+def _check_arguments(app: FastAPI, store: Store) -> None:
+    """Make the WebUI's sampling pages refuse arguments of MemStab that cannot be used, before they sample."""
+
+    async def check(request: Request) -> None:
+        body = await _json(request)
+        scripts = body.get("alwayson_scripts") if isinstance(body, dict) else None
+        for name, script in scripts.items() if isinstance(scripts, dict) else ():
+            if name.lower() != TITLE.lower() or not isinstance(script, dict) or "args" not in script:
+                continue
+            try:
+                if not isinstance(script["args"], list):
+                    raise SettingsError("args", "a list", script["args"])
+                read_args(script["args"], store.names())
+            except SettingsError as error:
+                raise HTTPException(
+                    422, {"message": str(error), "field": error.field, "allowed": error.allowed}
+                ) from error
+
+    for route in app.router.routes:
+        if getattr(route, "path", None) in SAMPLING_PAGES:
+            checked = get_parameterless_sub_dependant(depends=Depends(check), path=route.path)
+            route.dependant.dependencies.insert(0, checked)
+
+
+async def _json(request: Request) -> object:
+    """The body as JSON data; an empty one as an empty object, a broken one as its first characters."""
+    body = await request.body()
+    try:
+        return json.loads(body) if body.strip() else {}
+    except ValueError:
+        return body[:40].decode("utf-8", "replace")
+
+
+def _auth(pairs: str) -> Callable[..., None]:
+    known = [pair.partition(":") for pair in pairs.split(",")]
+
+    def check(credentials: HTTPBasicCredentials = Depends(HTTPBasic())) -> None:  # noqa: B008 - FastAPI's own way
+        for user, _, password in known:
+            same = compare_digest(credentials.username.encode(), user.encode())
+            if same & compare_digest(credentials.password.encode(), password.encode()):
+                return
+        raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
+
+    return check
+
+
+def _refusal(error: SettingsError) -> JSONResponse:
+    return JSONResponse({"error": str(error), "field": error.field, "allowed": error.allowed}, 422)
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": message}, status)

@@ -1,0 +1,70 @@
+"""Badges on their way into files: infotext entries that know their image, and the PNG chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lib_memstab import badge
+from lib_memstab.core.report import ImageReport
+from lib_memstab.host import tap
+from lib_memstab.host.job import Job
+
+BEFORE_HIRES = "-before-highres-fix"
+"""How the WebUI ends the names of files that it saves before a hires pass."""
+
+KEYS = (badge.SETTINGS_KEY, badge.VERDICT_KEY)
+Infotext = dict[str, Any]
+
+
+def forget(entries: Infotext) -> None:
+    """Take MemStab's entries out: jobs of an X/Y/Z plot share one dictionary."""
+    for key in KEYS:
+        entries.pop(key, None)
+
+
+def announce(entries: Infotext, job: Job) -> None:
+    """Put MemStab's entries in: the settings, and a verdict that is asked for image by image."""
+    entries[badge.SETTINGS_KEY] = badge.settings_to_infotext(job.settings)
+    entries[badge.VERDICT_KEY] = _verdict_of(job)
+
+
+def settle(entries: Infotext, job: Job) -> None:
+    """At the end of the job its verdicts become one text, for grids and lists of the whole job."""
+    entries[badge.VERDICT_KEY] = badge.summary(job.reports)
+
+
+def _verdict_of(job: Job) -> Callable[..., str | None]:
+    """What the WebUI calls for each infotext; the grid's comes with `use_main_prompt`.
+
+    `index` counts within the batch, but over the whole job in the infotexts of images saved before a hires pass.
+    """
+
+    def verdict(p: Any, index: int, use_main_prompt: bool = False, **_: Any) -> str | None:
+        if use_main_prompt:
+            return badge.summary(job.reports) if job.reports else None
+        reports = job.so_far(len(p.prompts)) if p.is_hr_pass else job.batch
+        place = index % p.batch_size if p.is_hr_pass else index
+        return badge.verdict_to_infotext(reports[place]) if place < len(reports) else None
+
+    return verdict
+
+
+def mark(image: Any, report: ImageReport) -> None:
+    """Put the whole report on a picture; the API and the browser's gallery write it into what they serve."""
+    image.info[badge.CHUNK] = badge.to_chunk(report)
+
+
+def carry(params: Any) -> None:
+    """on_before_image_saved: a marked picture's report goes into its file too.
+
+    Pictures saved before a hires pass were never marked; the host saves them one by one in the batch's order.
+    """
+    chunk = getattr(params.image, "info", {}).get(badge.CHUNK)
+    job = tap.watch_of(params.p)
+    if chunk is None and BEFORE_HIRES in params.filename and isinstance(job, Job):
+        reports, place = job.so_far(len(params.p.prompts)), job.saved_before_hires
+        job.saved_before_hires += 1
+        chunk = badge.to_chunk(reports[place]) if place < len(reports) else None
+    if isinstance(chunk, str):
+        params.pnginfo[badge.CHUNK] = chunk

@@ -1,0 +1,271 @@
+"""One job of the host: its sampling passes, each with a monitor of its own, and every image's report.
+
+A job object is made when a job begins and is gone with it. Errors never leave this file: a pass that cannot go on says
+why, once in the log and in the badge, and its pictures are as without MemStab.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lib_memstab.badge import JobSettings
+from lib_memstab.core.monitor import Monitor, Settings
+from lib_memstab.core.profile import Checkpoint, Mode, Profile
+from lib_memstab.core.region import Region
+from lib_memstab.core.report import ImageReport, MatchState, ProfileUse, combine
+from lib_memstab.core.suppression import DEFAULT_RULE, RULES, spread
+from lib_memstab.host.port import Host, HostError
+from lib_memstab.host.rows import Parts, read
+from lib_memstab.host.texts import PassTexts
+
+log = logging.getLogger("memstab")
+
+
+@dataclass(frozen=True)
+class PassFacts:
+    """What a pass samples and how, as the host's job says.
+
+    Attributes:
+        name: "base" or "hires".
+        mode: which of a profile's regions applies.
+        prompts: each image's prompt, as it is encoded.
+        negative: whether any image has a negative prompt.
+        sampler, scheduler: names as the host writes them.
+        steps: sampling steps the user asked for.
+        schedule: steps that prompt editing counts in, and those of a hires pass, if it is one.
+        guidance: the user's guidance scale.
+        channels, size: of the latents; size is height and width.
+    """
+
+    name: str
+    mode: Mode
+    prompts: Sequence[str]
+    negative: bool
+    sampler: str
+    scheduler: str
+    steps: int
+    schedule: tuple[int, int | None]
+    guidance: float
+    channels: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The profile that applies to a pass and how well; without one, why there is none and what to do."""
+
+    profile: Profile | None
+    state: MatchState
+    reason: str
+
+
+Choose = Callable[[PassFacts, Checkpoint, str], Applied]
+"""(facts, loaded checkpoint, the user's profile setting) -> what to judge by."""
+
+
+class Pass:
+    """One sampling pass of one batch."""
+
+    def __init__(self, host: Host, facts: PassFacts, settings: JobSettings, applied: Applied) -> None:
+        self.facts, self.settings, self.applied = facts, settings, applied
+        self.steps_done, self.steps_planned = 0, facts.steps
+        self._host = host
+        self._checkpoint = host.checkpoint()
+        self._monitor: Monitor | None = None
+        self._texts: PassTexts | None = None
+        self._parts: Parts | None = None
+        self._failed: str | None = None
+        self._ended: str | None = None
+
+    def before(self, params: Any) -> None:
+        """Before an evaluation: flagged images' text rows are replaced."""
+        self.steps_planned = getattr(params.denoiser, "steps", None) or self.steps_planned
+        if self.applied.profile is None or self._failed is not None or self._ended is not None:
+            return
+        try:
+            self._before(params)
+        except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
+            self._fail(error)
+
+    def after(self, params: Any, out: Tensor, guided: Any) -> None:
+        """After it: measured and judged; what goes on is changed for flagged images only."""
+        if self._monitor is None or self._failed is not None or self._ended is not None:
+            return
+        try:
+            self._after(params, out, guided)
+        except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
+            self._fail(error)
+
+    def _before(self, params: Any) -> None:
+        checkpoint = self._host.checkpoint()
+        if checkpoint != self._checkpoint:
+            self._ended = f"from evaluation {self._evaluations() + 1} on another checkpoint, {checkpoint.name}, sampled"
+            return
+        if self._monitor is None:
+            self._monitor = self._begin(params)
+        if self.settings.mode == "detect" or self._monitor.flagged is None:
+            return
+        text = params.text_cond
+        features = text["crossattn"] if isinstance(text, dict) else text
+        if self._texts is None:
+            self._texts = PassTexts(self._host, self.facts.prompts, *self.facts.schedule)
+        assert self._parts is not None
+        self._monitor.rows = self._texts.rows(params.denoiser.step, features, self._parts.owner)
+        swapped = self._monitor.condition(features)
+        if swapped is features:
+            return
+        if isinstance(text, dict):
+            # The host's own kind of dictionary also knows its shape.
+            copy: Any = type(text)
+            copy = copy(text, swapped.shape) if hasattr(text, "shape") else copy(text)
+            copy["crossattn"] = swapped
+            params.text_cond = copy
+        else:
+            params.text_cond = swapped
+
+    def _begin(self, params: Any) -> Monitor:
+        denoiser = params.denoiser
+        if getattr(denoiser, "image_cfg_scale", None) not in (None, 1.0):
+            raise HostError("a checkpoint that edits by instruction guides in a way of its own")
+        weights = [[part.weight for part in own] for own in denoiser.sampler.sampler_extra_args["cond"].batch]
+        self._parts = Parts.of(weights, params.x.device)
+        region: Region | None = None
+        if self.applied.profile is not None:
+            region = self.applied.profile.modes[self.facts.mode].region
+        return Monitor(
+            region,
+            monitor_settings(self.settings),
+            RULES[DEFAULT_RULE](self.settings.strength),
+            self.facts.guidance,
+            negative=self.facts.negative,
+        )
+
+    def _after(self, params: Any, out: Tensor, guided: Any) -> None:
+        monitor, parts, denoiser = self._monitor, self._parts, params.denoiser
+        assert monitor is not None
+        assert parts is not None
+        alphas = getattr(denoiser, "alphas", None)
+        rows = read(params.x, params.sigma, out, parts, alphas)
+        # DDIM CFG++ guides by a part of the scale.
+        scale = denoiser.sampler.sampler_extra_args["cond_scale"] * getattr(denoiser, "cond_scale_miltiplier", 1.0)
+        plain = rows.eps_uncond + scale * (rows.eps_cond - rows.eps_uncond)
+        ours = monitor.evaluated(rows.x, rows.sigma, rows.eps_cond, rows.eps_uncond, plain, guidance=scale)
+        if ours is plain or monitor.flagged is None:
+            return
+        change = ours - plain
+        if alphas is None:
+            change = -spread(rows.sigma, change) * change
+            if denoiser.nmask is not None and not denoiser.mask_before_denoising:
+                change = change * denoiser.nmask
+        acting = spread(monitor.flagged & ~rows.copied, guided.x) > 0
+        guided.x = torch.where(acting, guided.x + change.to(guided.x.dtype), guided.x)
+
+    def reports(self, count: int) -> list[ImageReport]:
+        """What there is to tell of each of the batch's images."""
+        profile = self.applied.profile
+        use = None if profile is None else ProfileUse(profile.name, profile.checksum, self.applied.state)
+        stopped = self._host.stopped() and self.steps_done < self.steps_planned
+        partial = (self.steps_done, self.steps_planned) if stopped else None
+        reason = self._failed or (self.applied.reason if profile is None else None)
+        if self._monitor is None or reason is not None:
+            reason = reason or self._ended or "the job ended before its first denoiser evaluation"
+            return not_measured(count, self.settings, self._host.name, reason, partial)
+        found = self._monitor.reports(count, use, self._host.name, partial)
+        if self._ended is None:
+            return found
+        return [replace(one, reason="; ".join(part for part in (one.reason, self._ended) if part)) for one in found]
+
+    def _evaluations(self) -> int:
+        return 0 if self._monitor is None else self._monitor.evaluations
+
+    def _fail(self, error: Exception) -> None:
+        known = isinstance(error, HostError)
+        self._failed = str(error) if known else f"inner error: {type(error).__name__}: {error}"
+        log.warning(
+            "MemStab stopped measuring this job (%s); the picture is as without it",
+            self._failed,
+            exc_info=None if known else error,
+        )
+
+
+def monitor_settings(settings: JobSettings) -> Settings:
+    """What the core takes of a user's settings."""
+    return Settings(settings.mode, settings.sensitivity, settings.strength)
+
+
+def not_measured(
+    count: int, settings: JobSettings, host: str, reason: str, partial: tuple[int, int] | None = None
+) -> list[ImageReport]:
+    """The reports of `count` images of which nothing is known."""
+    rule = RULES[DEFAULT_RULE](settings.strength)
+    return Monitor(None, monitor_settings(settings), rule, 1.0, reason=reason).reports(count, None, host, partial)
+
+
+class Job:
+    """One job: the passes of its current batch, the reports of that batch, and those of the whole job.
+
+    `saved_before_hires` counts the pictures of the batch that the host saved before its hires pass.
+    """
+
+    def __init__(self, host: Host, settings: JobSettings, choose: Choose, reason: str | None = None) -> None:
+        self.settings = settings
+        self.batch: list[ImageReport] = []
+        self.reports: list[ImageReport] = []
+        self.saved_before_hires = 0
+        self._host, self._choose, self._reason = host, choose, reason
+        self._passes: list[Pass] = []
+        self._pass: Pass | None = None
+
+    def begin_batch(self) -> None:
+        """A batch begins: what the one before it left is over."""
+        self._passes, self._pass, self.batch = [], None, []
+        self.saved_before_hires = 0
+
+    def begin_pass(self, facts: PassFacts) -> Pass:
+        """A sampling pass begins."""
+        applied = Applied(None, "none", self._reason or "")
+        if self._reason is None:
+            applied = self._choose(facts, self._host.checkpoint(), self.settings.profile)
+        self._pass = Pass(self._host, facts, self.settings, applied)
+        self._passes.append(self._pass)
+        return self._pass
+
+    def give_up(self, error: Exception) -> None:
+        """The job cannot be followed; it is not measured from here on."""
+        self._reason = f"inner error: {type(error).__name__}: {error}"
+        self._passes, self._pass = [], None
+        log.warning("MemStab cannot measure this job (%s); the picture is as without it", self._reason, exc_info=error)
+
+    def before(self, params: Any) -> None:
+        """Handed on to the pass that is going on."""
+        if self._pass is not None:
+            self._pass.before(params)
+
+    def after(self, params: Any, out: Tensor, guided: Any) -> None:
+        """Handed on to the pass that is going on."""
+        if self._pass is not None:
+            self._pass.after(params, out, guided)
+
+    def end_batch(self, count: int) -> None:
+        """Sampling of a batch of `count` images is over: reports come to the host, device memory is let go."""
+        if not self._passes:
+            reason = self._reason or "this host does not say when sampling begins"
+            self.batch = not_measured(count, self.settings, self._host.name, reason)
+            self.reports += self.batch
+            return
+        per_pass = [(one.facts.name, one.reports(count)) for one in self._passes]
+        self.batch = [combine([(name, own[image]) for name, own in per_pass]) for image in range(count)]
+        self.reports += self.batch
+        self._passes, self._pass = [], None
+
+    def so_far(self, count: int) -> list[ImageReport]:
+        """Reports of the batch as far as it has come, for images the host saves before a second pass."""
+        if self.batch or not self._passes:
+            return self.batch
+        return self._passes[0].reports(count)

@@ -1,0 +1,52 @@
+"""What MemStab needs to know of the program it runs in; `a1111.py` answers for AUTOMATIC1111's WebUI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from lib_memstab.core.profile import Checkpoint
+
+
+class HostError(RuntimeError):
+    """The host is not as MemStab needs it; the message says what differs and becomes the badge's reason."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A text over the steps of a pass: each entry holds until its last step, as prompt editing has it."""
+
+    ends: tuple[int, ...]
+    texts: tuple[str, ...]
+
+    def at(self, step: int) -> int:
+        """The entry in use at a step; like the host, the first one where the step is beyond all of them."""
+        return next((index for index, end in enumerate(self.ends) if step <= end), 0)
+
+
+class Host(Protocol):
+    """The program around MemStab."""
+
+    name: str
+    """Program and version, for the badge."""
+
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that is loaded now."""
+
+    def empty_text(self) -> Tensor:
+        """The empty prompt's text features, [1, T, D]."""
+
+    def chunks(self, text: str) -> list[list[int]]:
+        """Token numbers of each chunk of a text as the host encodes it, with begin and end marks."""
+
+    def end_mark(self) -> int:
+        """Token number of the end mark."""
+
+    def schedules(self, prompts: Sequence[str], steps: int, hires_steps: int | None) -> list[list[Schedule]]:
+        """For each prompt its AND parts, each as a schedule over the steps of the pass."""
+
+    def stopped(self) -> bool:
+        """Whether the user interrupted or skipped."""

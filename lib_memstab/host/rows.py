@@ -1,0 +1,91 @@
+"""One evaluation as the host lays it out in rows, and as the core wants it: noise predictions of each image.
+
+Rows of an evaluation: image 0's AND parts, image 1's, ..., then one without the prompt for each image. Samplers of
+k-diffusion hand x0 predictions at x = x0 + sigma noise about, those over timesteps noise predictions at
+x = sqrt(a) x0 + sqrt(1 - a) noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lib_memstab.core.measurement import eps_from_denoised
+from lib_memstab.core.suppression import spread
+from lib_memstab.host.port import HostError
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How the AND parts of a batch's prompts lie in rows: each row's image and weight, both [R]; number of images."""
+
+    owner: Tensor
+    weight: Tensor
+    count: int
+    single: bool
+
+    @classmethod
+    def of(cls, weights: Sequence[Sequence[float]], device: torch.device) -> Parts:
+        """From each image's weights."""
+        owner = [image for image, own in enumerate(weights) for _ in own]
+        flat = [float(weight) for own in weights for weight in own]
+        return cls(
+            torch.tensor(owner, device=device),
+            torch.tensor(flat, device=device),
+            len(weights),
+            all(len(own) == 1 and own[0] == 1 for own in weights),
+        )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One evaluation: latents x = x0 + sigma noise and predictions [B, C, H, W], sigma [B].
+
+    `copied`, bool [B]: the host skipped the evaluation without the prompt and repeated the other in its place.
+    """
+
+    x: Tensor
+    sigma: Tensor
+    eps_cond: Tensor
+    eps_uncond: Tensor
+    copied: Tensor
+
+
+def alpha_at(alphas_cumprod: Tensor, timestep: Tensor) -> Tensor:
+    """Cumulative alpha at timesteps [B] that may be fractional, as UniPC's are: linear in log alpha."""
+    table = alphas_cumprod.float().log()
+    place = timestep.float().clamp(0, len(table) - 1)
+    low = place.floor().long()
+    return torch.lerp(table[low], table[(low + 1).clamp(max=len(table) - 1)], place - low).exp()
+
+
+def read(x: Tensor, level: Tensor, out: Tensor, parts: Parts, alphas_cumprod: Tensor | None) -> Rows:
+    """The rows of one evaluation. `x`, `out` [R + B, C, H, W], `level` [R + B]: sigma, or timestep with alphas.
+
+    Raises:
+        HostError: if there are not as many rows as the prompts have parts.
+    """
+    count, total = parts.count, len(parts.owner) + parts.count
+    if len(out) != total or len(x) != total or len(level) != total:
+        raise HostError(f"the host evaluated {len(out)} rows where the prompts ask for {total}")
+    if alphas_cumprod is None:
+        sigma, eps = level, eps_from_denoised(x, out, level)
+        latents = x[-count:]
+    else:
+        alpha = alpha_at(alphas_cumprod.to(level.device), level)
+        sigma, eps = ((1 - alpha) / alpha).sqrt(), out
+        latents = x[-count:] / spread(alpha[-count:].sqrt(), x)
+    with_prompt, without = eps[:-count], eps[-count:]
+    first = torch.searchsorted(parts.owner, torch.arange(count, device=out.device))
+    copied = (out[:-count][first] == out[-count:]).flatten(1).all(1)
+    if parts.single:
+        eps_cond = with_prompt
+    else:
+        delta = (with_prompt - without[parts.owner]) * spread(parts.weight, eps)
+        eps_cond = without.index_add(0, parts.owner, delta)
+    # A copy says nothing about the prompt's pull: equal predictions are what the core does not measure.
+    eps_cond = torch.where(spread(copied, eps) > 0, without, eps_cond)
+    return Rows(latents, sigma[-count:], eps_cond, without, copied)

@@ -1,0 +1,115 @@
+"""MemStab in AUTOMATIC1111's WebUI: connects hooks, panel and pages with `lib_memstab`, and does nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modules import paths, script_callbacks, scripts, sd_samplers, sd_schedulers, shared
+
+from lib_memstab.host import accordion, images
+from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields
+from lib_memstab.host.a1111_calibrate import Sampling
+from lib_memstab.host.calibrate import Calibrator
+from lib_memstab.host.hooks import Hooks
+from lib_memstab.host.store import Store
+from lib_memstab.host.tap import Tap
+from lib_memstab.settings import TITLE
+
+HOST = WebUI()
+STORE = Store(lambda: Path(paths.models_path) / TITLE)
+CALIBRATOR = Calibrator(Sampling(HOST), STORE.save)
+LACKS = "" if hasattr(scripts.Script, "process_before_every_sampling") else MISSING_HOOK
+HOOKS = Hooks(HOST, STORE.choose, facts_of, LACKS)
+TAP = Tap()
+
+
+def sampler_names() -> list[str]:
+    """Names a calibration's sampler may have."""
+    return [sampler.name for sampler in sd_samplers.all_samplers]
+
+
+def scheduler_names() -> list[str]:
+    """Names a calibration's noise schedule may have."""
+    return [scheduler.label for scheduler in sd_schedulers.schedulers]
+
+
+def status(wanted: str, fields: Sequence[Any]) -> str:
+    """Which profile applies to the panel's tab, and why, or that none does and what to do."""
+    if not HOST.loaded():
+        return "No checkpoint is loaded yet."
+    return STORE.choose(facts_of_fields(*fields), HOST.checkpoint(), wanted).reason
+
+
+class MemStab(scripts.Script):
+    """The script: every method hands its hook on."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, Any] = {}
+
+    def title(self) -> str:
+        """Its name in the API and the panel."""
+        return TITLE
+
+    def show(self, is_img2img: bool) -> object:
+        """In every job."""
+        return scripts.AlwaysVisible
+
+    def after_component(self, component: Any, **kwargs: Any) -> None:
+        """Remember the tab's own sampling fields."""
+        tab, _, name = (kwargs.get("elem_id") or "").partition("_")
+        if tab == ("img2img" if self.is_img2img else "txt2img") and name in accordion.SAMPLING:
+            self._fields[name] = component
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """The panel."""
+        behind = accordion.Behind(STORE.names, status, CALIBRATOR, sampler_names, scheduler_names)
+        panel = accordion.build(self.elem_id, self._fields, behind)
+        self.infotext_fields, self.paste_field_names = panel.infotext_fields, panel.paste_field_names
+        return panel.inputs
+
+    def process(self, p: Any, *args: object) -> None:
+        """A job begins."""
+        HOOKS.process(p, args)
+
+    def process_batch(self, p: Any, *args: object, **kwargs: Any) -> None:
+        """A batch begins."""
+        HOOKS.process_batch(p)
+
+    def process_before_every_sampling(self, p: Any, *args: object, **kwargs: Any) -> None:
+        """A sampling pass begins."""
+        HOOKS.before_sampling(p, kwargs["x"])
+
+    def post_sample(self, p: Any, ps: Any, *args: object) -> None:
+        """A batch has been sampled."""
+        HOOKS.post_sample(p)
+
+    def postprocess_image(self, p: Any, pp: Any, *args: object) -> None:
+        """An image's infotext is about to be made."""
+        HOOKS.postprocess_image(p)
+
+    def postprocess_image_after_composite(self, p: Any, pp: Any, *args: object) -> None:
+        """An image is as it will be saved."""
+        HOOKS.after_composite(p, pp.image)
+
+    def postprocess(self, p: Any, processed: Any, *args: object) -> None:
+        """The job is over."""
+        HOOKS.postprocess(p)
+
+
+def add_pages(_: Any, app: Any) -> None:
+    """The pages for programs; only here, because the WebUI itself imports what they need later than scripts."""
+    from lib_memstab.host import api
+
+    credentials = shared.cmd_opts.api_auth or ""
+    api.add_pages(
+        app, api.Parts(HOST.name, STORE, CALIBRATOR, lambda: HOOKS.latest, sampler_names, scheduler_names, credentials)
+    )
+
+
+script_callbacks.on_cfg_denoiser(TAP.before)
+script_callbacks.on_cfg_denoised(TAP.denoised)
+script_callbacks.on_cfg_after_cfg(TAP.after)
+script_callbacks.on_before_image_saved(images.carry)
+script_callbacks.on_app_started(add_pages)

@@ -1,0 +1,207 @@
+"""A real WebUI with the lab checkpoint and the extension, started once for all tests of this folder.
+
+`--webui FOLDER` or MEMSTAB_WEBUI=FOLDER: a WebUI of this machine. It is started with a data folder of its own, into
+which the extension is cloned as users do; MEMSTAB_WEBUI_PYTHON and MEMSTAB_WEBUI_ARGS say otherwise than its venv
+and the processor. An address instead of a folder is one that runs already, with MemStab and the lab checkpoint.
+"""
+
+import base64
+import io
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib_memstab.core.report import ImageReport
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ROOT / "lib_memstab" / "lab" / "model"
+PROBE, RECORDER = (Path(__file__).parent / name for name in ("probe.py", "memstab_recorder.py"))
+START_LIMIT_S = 300
+ON_PROCESSOR = "--use-cpu all --no-half --skip-torch-cuda-test"
+
+
+class Picture:
+    """One picture of an answer: pixels, infotext, and MemStab's report."""
+
+    def __init__(self, data):
+        self.image = Image.open(io.BytesIO(base64.b64decode(data)))
+        self.data = data
+        self.pixels = np.asarray(self.image.convert("RGB")).astype(int)
+        self.infotext = self.image.info.get("parameters", "")
+        chunk = self.image.info.get("memstab")
+        self.report = None if chunk is None else ImageReport.from_dict(json.loads(chunk))
+
+    def equals(self, other):
+        return self.pixels.shape == other.pixels.shape and bool((self.pixels == other.pixels).all())
+
+    def distance(self, other):
+        return float(abs(self.pixels - other.pixels).mean())
+
+
+class Client:
+    """Speaks to a running WebUI."""
+
+    def __init__(self, address, folder=None):
+        self.address, self.folder = address.rstrip("/"), folder
+
+    def call(self, path, body=None, method=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=900) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def sample(self, prompt, memstab=None, page="txt2img", probe=None, **changes):
+        """Pictures of one job; `memstab` is the argument object, None for without."""
+        body = {
+            "prompt": prompt,
+            "seed": 1,
+            "steps": 20,
+            "cfg_scale": 7.5,
+            "width": 128,
+            "height": 128,
+            "sampler_name": "Euler",
+            **changes,
+        }
+        scripts = {}
+        if memstab is not None:
+            scripts["MemStab"] = {"args": [{"enabled": True, **memstab}]}
+        if probe is not None:
+            scripts["MemStab probe"] = {"args": [json.dumps(probe)]}
+        status, answer = self.call(f"/sdapi/v1/{page}", {**body, "alwayson_scripts": scripts})
+        assert status == 200, answer
+        return [Picture(data) for data in answer["images"]]
+
+    def one(self, *arguments, **changes):
+        pictures = self.sample(*arguments, **changes)
+        assert len(pictures) == 1
+        return pictures[0]
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def lay_out(data):
+    """The data folder of a user who put the lab checkpoint into models and cloned the extension."""
+    models = data / "models" / "Stable-diffusion"
+    models.mkdir(parents=True)
+    for part in ("memstab-lab.safetensors", "memstab-lab.yaml"):
+        shutil.copy(MODEL / part, models)
+    shutil.copytree(MODEL / "memstab-lab", models / "memstab-lab")
+    # The text model's folder is named relative to the WebUI's own, where this checkpoint is not.
+    settings = models / "memstab-lab.yaml"
+    near = settings.read_text("utf-8")
+    assert "models/Stable-diffusion/memstab-lab" in near
+    settings.write_text(near.replace("models/Stable-diffusion/memstab-lab", str(models / "memstab-lab")), "utf-8")
+    (data / "extensions" / "probe" / "scripts").mkdir(parents=True)
+    shutil.copy(PROBE, data / "extensions" / "probe" / "scripts" / "memstab_probe.py")
+    shutil.copy(RECORDER, data / "extensions" / "probe")
+    clone = ["git", "clone", "-q", ROOT.as_uri(), str(data / "extensions" / "memstab")]
+    subprocess.run(clone, check=True)
+
+
+def place_of(config):
+    return config.getoption("--webui") or os.environ.get("MEMSTAB_WEBUI", "")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without a WebUI one test of this folder says so, and the others are not there."""
+    own = [item for item in items if Path(__file__).parent in item.path.parents]
+    if place_of(config) or not own:
+        return
+    own[0].add_marker(pytest.mark.skip(reason="no WebUI: say where with --webui FOLDER or MEMSTAB_WEBUI=FOLDER"))
+    config.hook.pytest_deselected(items=own[1:])
+    items[:] = [item for item in items if item not in own[1:]]
+
+
+@pytest.fixture(scope="session")
+def webui(request, tmp_path_factory):
+    place = place_of(request.config)
+    if place.startswith("http"):
+        yield Client(place)
+        return
+    folder, data, port = Path(place).resolve(), tmp_path_factory.mktemp("webui"), free_port()
+    lay_out(data)
+    python = os.environ.get("MEMSTAB_WEBUI_PYTHON") or str(folder / "venv" / "bin" / "python")
+    arguments = shlex.split(os.environ.get("MEMSTAB_WEBUI_ARGS", ON_PROCESSOR))
+    own = ["--api", "--port", str(port), "--data-dir", str(data), "--gradio-allowed-path", str(data)]
+    command = [python, str(folder / "launch.py"), *own, *arguments]
+    log = data / "log.txt"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        client = Client(f"http://127.0.0.1:{port}", data)
+        wait_for(client, process, log)
+        yield client
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def wait_for(client, process, log):
+    """Until the WebUI answers and has loaded the checkpoint."""
+    for _ in range(START_LIMIT_S):
+        time.sleep(1)
+        if process.poll() is not None:
+            break
+        try:
+            if client.call("/memstab/v1/version")[0] == 200 and client.call("/sdapi/v1/options")[0] == 200:
+                return
+        except OSError:
+            continue
+    pytest.fail(f"the WebUI did not start:\n{log.read_text('utf-8', 'replace')[-4000:]}")
+
+
+@pytest.fixture(scope="session")
+def splits():
+    return json.loads((MODEL / "splits.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="session")
+def calibrated(webui, splits):
+    """The WebUI with a usable profile of its checkpoint; made over the API if none is there."""
+    _, profiles = webui.call("/memstab/v1/profiles")
+    if not any(one["error"] is None and one["checkpoint"]["name"] == "memstab-lab" for one in profiles):
+        plan = {
+            "width": 128,
+            "height": 128,
+            "guidance": [7.5, 1],
+            "trajectories": 128,
+            "batch_size": 16,
+            "prompts": splits["calibration"],
+        }
+        status, answer = webui.call("/memstab/v1/calibrate", plan, "POST")
+        assert status == 202, answer
+        while webui.call("/memstab/v1/calibrate")[1]["state"] in ("waiting", "running"):
+            time.sleep(1)
+        progress = webui.call("/memstab/v1/calibrate")[1]
+        assert progress["state"] == "done", progress
+    return webui
+
+
+@pytest.fixture(scope="session")
+def memorized(splits):
+    """Prompts of training pictures that were shown far too often."""
+    rows = splits["tuning"]["memorized"]
+    return [row["text"] for row in rows if row["rate"] == "heavy" and row["kind"] == "title"]
+
+
+@pytest.fixture(scope="session")
+def ordinary(splits):
+    return [row["text"] for row in splits["tuning"]["ordinary"]]

@@ -1,0 +1,74 @@
+"""Nothing is lost on the way: the WebUI measures what the core measures, and 200 jobs leave nothing behind."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+
+from lib_memstab.core.calibration import Recorder
+from lib_memstab.core.measurement import measure
+from lib_memstab.lab.experiment import load_lab_model
+from lib_memstab.lab.sampling import Job, sample
+
+pytestmark = pytest.mark.e2e
+
+JOBS = int(os.environ.get("MEMSTAB_SOAK", "40"))
+"""Jobs in a row; the full run has 200."""
+
+
+class Watcher:
+    """Measures the lab's own sampling."""
+
+    def __init__(self):
+        self.lengths = Recorder()
+
+    def condition(self, text):
+        return text
+
+    def evaluated(self, x, sigma, eps_cond, eps_uncond, eps, evaluate):
+        self.lengths.update(measure(sigma, eps_cond, eps_uncond))
+        return eps
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM", "Heun"])
+def test_the_webui_measures_the_paths_that_the_lab_measures(calibrated, memorized, ordinary, sampler):
+    model, gaps = load_lab_model(), []
+    for prompt in (*memorized[:4], *ordinary[:4]):
+        report = calibrated.one(prompt, {"mode": "detect"}, sampler_name=sampler).report
+        watcher = Watcher()
+        sample(model, Job([prompt], [1], sampler=sampler), watcher)
+        ours = np.array([float(length) for _, length, _ in watcher.lengths._curve])
+        theirs = np.array(report.trace.norm)
+        assert len(ours) == len(theirs)
+        assert np.allclose([float(sigma) for sigma, _, _ in watcher.lengths._curve], report.trace.sigma, rtol=1e-3)
+        gaps.append(abs(np.log(ours / theirs)).max())
+    # The WebUI's half-precision weights come by another way; nearly all pictures are the same to the eye.
+    assert np.median(gaps) < 0.01
+    assert max(gaps) < 0.1
+
+
+def test_jobs_in_a_row_leave_nothing_behind(calibrated, memorized, ordinary):
+    chance = random.Random(7)
+    kinds = [
+        {
+            "prompt": chance.choice([*memorized[:4], *ordinary[:8]]),
+            "seed": chance.randrange(1000),
+            "steps": chance.choice([8, 12, 20]),
+            "sampler_name": chance.choice(["Euler", "DDIM", "DPM++ 2M", "Euler a", "UniPC"]),
+            "cfg_scale": chance.choice([1.0, 4.0, 7.5]),
+            "memstab": chance.choice([None, {"mode": "detect"}, {"sensitivity": 20}, {"strength": 0.5}]),
+        }
+        for _ in range(12)
+    ]
+    alone = [calibrated.one(**kind) for kind in kinds]
+    used = []
+    for number in range(JOBS):
+        place = chance.randrange(len(kinds))
+        again = calibrated.one(**kinds[place])
+        assert again.equals(alone[place])
+        assert again.report == alone[place].report
+        assert ("MemStab" in again.infotext) == (kinds[place]["memstab"] is not None)
+        if number in (JOBS // 4, JOBS - 1):
+            used.append(calibrated.call("/sdapi/v1/memory")[1]["ram"]["used"])
+    assert used[1] < used[0] + 50e6

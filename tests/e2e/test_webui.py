@@ -1,0 +1,334 @@
+"""MemStab in a real WebUI, over its API: verdicts, untouched pictures, badges, and what users can do to a job."""
+
+import base64
+import io
+import re
+import time
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib_memstab.badge import read_png
+
+pytestmark = pytest.mark.e2e
+
+SAMPLERS = (
+    "DPM++ 2M", "DPM++ SDE", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 2S a", "DPM++ 3M SDE", "Euler a", "Euler",
+    "LMS", "Heun", "DPM2", "DPM2 a", "DPM fast", "DPM adaptive", "Restart", "DDIM", "DDIM CFG++", "PLMS", "UniPC",
+    "LCM",
+)  # fmt: skip
+DETECT, SUPPRESS = {"mode": "detect"}, {"mode": "suppress"}
+
+
+def test_detect_flags_a_memorized_prompt_and_changes_nothing(calibrated, memorized):
+    for prompt in memorized[:4]:
+        off, on = calibrated.one(prompt), calibrated.one(prompt, DETECT)
+        assert on.report.verdict == "flagged"
+        assert on.equals(off)
+        assert off.report is None
+        assert "MemStab" not in off.infotext
+
+
+def test_suppress_leads_away_from_the_copy_and_says_so(calibrated, memorized):
+    for prompt in memorized[:4]:
+        off, on = calibrated.one(prompt), calibrated.one(prompt, SUPPRESS)
+        assert on.report.verdict == "suppressed"
+        assert on.report.steps.suppressed > 0
+        assert on.distance(off) > 15
+        assert re.search(r"MemStab: suppress 100 strength 1, MemStab verdict: suppressed p", on.infotext)
+
+
+def test_ordinary_prompts_are_clear_and_bit_identical(calibrated, ordinary):
+    clear = 0
+    for prompt in ordinary[:8]:
+        off, on = calibrated.one(prompt), calibrated.one(prompt, {"sensitivity": 1000})
+        clear += on.report.verdict == "clear"
+        assert on.report.verdict != "clear" or on.equals(off)
+    assert clear >= 7
+
+
+@pytest.mark.parametrize("scheduler", ["Automatic", "Karras"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_is_measured_suppressed_and_untouched_by_detection(
+    calibrated, memorized, ordinary, sampler, scheduler
+):
+    how = {"sampler_name": sampler, "scheduler": scheduler}
+    off, detect, suppress = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT, SUPPRESS))
+    assert detect.equals(off)
+    assert detect.report.verdict == "flagged"
+    assert suppress.report.verdict == "suppressed"
+    assert suppress.distance(off) > 5
+    assert detect.report.steps.measured == len(detect.report.trace.sigma)
+    assert all(0.01 < sigma < 20 for sigma in detect.report.trace.sigma)
+    plain, watched = (calibrated.one(ordinary[1], mode, **how) for mode in (None, {"sensitivity": 1000}))
+    assert watched.report.verdict == "clear"
+    assert watched.equals(plain)
+
+
+def test_a_batch_of_mixed_prompts_has_a_verdict_for_each_image(calibrated, memorized, ordinary):
+    prompts = [memorized[2], ordinary[1], ordinary[3], memorized[3]]
+    batch = {"batch_size": 2, "n_iter": 2, "probe": {"prompts": prompts}}
+    off, on = calibrated.sample("", **batch), calibrated.sample("", SUPPRESS, **batch)
+    assert [one.report.verdict for one in on] == ["suppressed", "clear", "clear", "suppressed"]
+    assert [re.search(r"MemStab verdict: (\w+)", one.infotext).group(1) for one in on] == [
+        one.report.verdict for one in on
+    ]
+    assert [one.equals(other) for one, other in zip(on, off, strict=True)] == [False, True, True, False]
+    for place, one in enumerate(on):
+        alone = calibrated.one(prompts[place], SUPPRESS, seed=1 + place)
+        assert one.report.score == pytest.approx(alone.report.score, rel=1e-3)
+
+
+def test_saved_files_carry_the_badge_and_the_grid_a_summary(calibrated, memorized, ordinary):
+    prompts = [memorized[2], ordinary[1]]
+    pictures = calibrated.sample("", DETECT, batch_size=2, save_images=True, probe={"prompts": prompts})
+    assert "MemStab verdict: 1 clear / 1 flagged" in pictures[0].infotext
+    assert [one.report.verdict for one in pictures[1:]] == ["flagged", "clear"]
+    if calibrated.folder is not None:
+        files = sorted((calibrated.folder / "outputs" / "txt2img-images").rglob("*.png"))[-2:]
+        assert [read_png(file).report.verdict for file in files] == ["flagged", "clear"]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "webp"])
+def test_other_file_formats_keep_the_infotext(calibrated, memorized, kind):
+    assert calibrated.call("/sdapi/v1/options", {"samples_format": kind})[0] == 200
+    try:
+        picture = calibrated.one(memorized[2], SUPPRESS)
+    finally:
+        calibrated.call("/sdapi/v1/options", {"samples_format": "png"})
+    comment = picture.image.getexif().get_ifd(0x8769)[0x9286]
+    assert "MemStab verdict: suppressed p" in comment[8:].decode("utf-16-be")
+
+
+def test_hires_fix_measures_both_passes(calibrated, memorized, ordinary):
+    hires = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.5, "hr_upscaler": "Latent"}
+    off, on = calibrated.one(memorized[2], **hires), calibrated.one(memorized[2], SUPPRESS, **hires)
+    assert [one.name for one in on.report.passes] == ["base", "hires"]
+    assert on.report.passes[0].verdict == "suppressed"
+    assert all(one.profile for one in on.report.passes)
+    assert on.distance(off) > 10
+    off, on = calibrated.one(memorized[2], **hires), calibrated.one(memorized[2], DETECT, **hires)
+    assert on.equals(off)
+    off, on = calibrated.one(ordinary[1], **hires), calibrated.one(ordinary[1], {"sensitivity": 1000}, **hires)
+    assert on.report.verdict == "clear"
+    assert on.equals(off)
+
+
+def test_img2img_flags_and_suppresses(calibrated, memorized, ordinary):
+    start = calibrated.one(ordinary[2]).data
+    how = {"page": "img2img", "init_images": [start], "denoising_strength": 0.9}
+    off, detect, suppress = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT, SUPPRESS))
+    assert detect.report.verdict == "flagged"
+    assert detect.equals(off)
+    assert suppress.report.verdict == "suppressed"
+    assert not suppress.equals(off)
+    plain, watched = (calibrated.one(ordinary[1], mode, **how) for mode in (None, {"sensitivity": 1000}))
+    assert watched.report.verdict == "clear"
+    assert watched.equals(plain)
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_inpainting_keeps_what_is_masked(calibrated, memorized, ordinary, sampler):
+    start = calibrated.one(ordinary[2])
+    mask = Image.new("L", (128, 128), 0)
+    mask.paste(255, (32, 32, 96, 96))
+    data = io.BytesIO()
+    mask.save(data, "PNG")
+    how = {
+        "page": "img2img",
+        "init_images": [start.data],
+        "mask": base64.b64encode(data.getvalue()).decode(),
+        "denoising_strength": 0.95,
+        "inpainting_fill": 1,
+        "inpaint_full_res": False,
+        "mask_blur": 0,
+        "sampler_name": sampler,
+    }
+    off, detect, suppress = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT, SUPPRESS))
+    assert detect.equals(off)
+    assert detect.report.verdict in ("flagged", "clear")
+    outside = np.ones((128, 128), bool)
+    outside[24:104, 24:104] = False
+    assert (suppress.pixels[outside] == off.pixels[outside]).all()
+
+
+def test_and_parts_are_measured_together(calibrated, memorized, ordinary):
+    prompt = f"{memorized[2]} AND {memorized[2]} :0.2"
+    off, detect, suppress = (calibrated.one(prompt, mode) for mode in (None, DETECT, SUPPRESS))
+    assert detect.equals(off)
+    assert detect.report.verdict == "flagged"
+    assert suppress.report.verdict == "suppressed"
+    assert suppress.distance(off) > 5
+    plain, watched = (
+        calibrated.one(f"{ordinary[1]} AND {ordinary[3]}", mode) for mode in (None, {"sensitivity": 10000})
+    )
+    assert watched.report.verdict != "clear" or watched.equals(plain)
+
+
+def test_prompt_editing_and_long_prompts_are_followed(calibrated, memorized, ordinary):
+    long = memorized[2] + ", " + ", ".join(ordinary[:8])
+    for prompt in (f"[{memorized[2]}:{ordinary[1]}:0.5]", long):
+        off, detect, suppress = (calibrated.one(prompt, mode) for mode in (None, DETECT, SUPPRESS))
+        assert detect.equals(off)
+        assert suppress.report.verdict in ("suppressed", "clear")
+        assert suppress.report.verdict == "suppressed" or suppress.equals(off)
+        assert suppress.report.reason == ""
+
+
+def test_a_negative_prompt_and_cfg_1_are_measured(calibrated, memorized, ordinary):
+    for how in ({"negative_prompt": ordinary[4]}, {"cfg_scale": 1.0}, {"cfg_scale": 12.0}):
+        off, detect = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT))
+        assert detect.equals(off)
+        assert detect.report.verdict == "flagged"
+        plain, watched = (calibrated.one(ordinary[1], mode, **how) for mode in (None, {"sensitivity": 1000}))
+        assert watched.report.verdict == "clear"
+        assert watched.equals(plain)
+
+
+@pytest.mark.parametrize("wish", [{"interrupt_at": 9}, {"skip_at": 9}])
+def test_a_stopped_job_is_partial_and_the_next_is_whole(calibrated, memorized, wish):
+    stopped = calibrated.sample(memorized[2], DETECT, probe=wish)[0]
+    assert stopped.report.partial is not None
+    done, planned = stopped.report.partial
+    assert 9 <= done < planned == 20
+    assert "partial" in stopped.infotext
+    assert calibrated.one(memorized[2], DETECT).report.partial is None
+
+
+def test_an_exception_of_another_extension_leaves_nothing_behind(calibrated, memorized, ordinary):
+    status, _ = calibrated.call(
+        "/sdapi/v1/txt2img",
+        {
+            "prompt": memorized[2],
+            "steps": 10,
+            "width": 128,
+            "height": 128,
+            "alwayson_scripts": {
+                "MemStab": {"args": [{"enabled": True}]},
+                "MemStab probe": {"args": ['{"raise_at": 4}']},
+            },
+        },
+    )
+    assert status == 500
+    off, on = calibrated.one(memorized[2]), calibrated.one(memorized[2], DETECT)
+    assert off.report is None
+    assert on.equals(off)
+    assert on.report.verdict == "flagged"
+
+
+def test_cells_of_an_xyz_plot_have_their_own_verdicts(calibrated, memorized):
+    _, scripts = calibrated.call("/sdapi/v1/script-info")
+    axes = next(one for one in scripts if one["name"] == "x/y/z plot" and not one["is_img2img"])["args"][0]["choices"]
+    flags = [True, True, False, False, False, False, False, 0, False]  # legend, lone images, ...
+    pictures = calibrated.sample(
+        memorized[2],
+        DETECT,
+        script_name="X/Y/Z plot",
+        script_args=[axes.index("CFG Scale"), "1,7.5,12", [], *([0, "", []] * 2), *flags],
+    )
+    cells = pictures[1:]
+    assert len(cells) == 3
+    scores = [one.report.score for one in cells]
+    assert len(set(scores)) == 3
+    alone = calibrated.one(memorized[2], DETECT, cfg_scale=12)
+    assert scores[2] == pytest.approx(alone.report.score, abs=1e-4)
+    assert "MemStab" not in calibrated.one(memorized[2]).infotext
+
+
+def test_an_infotext_switches_memstab_on_as_it_was(calibrated, memorized):
+    once = calibrated.one(memorized[2], {"mode": "detect", "sensitivity": 250, "strength": 0.5})
+    body = {"infotext": once.infotext, "prompt": memorized[2]}
+    status, answer = calibrated.call("/sdapi/v1/txt2img", body)
+    assert status == 200
+    assert "MemStab: detect 250 strength 0.5" in answer["info"]
+    foreign = {"infotext": "a cat\nSteps: 20, Sampler: Euler, CFG scale: 7.5, Seed: 1, Size: 128x128"}
+    status, answer = calibrated.call("/sdapi/v1/txt2img", foreign)
+    assert status == 200
+    assert "MemStab" not in answer["info"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "field", "allowed"),
+    [
+        ({"mode": "destroy"}, "mode", "'suppress' or 'detect'"),
+        ({"sensitivity": 1}, "sensitivity", "a number from 2 to 100000"),
+        ({"sensitivity": "many"}, "sensitivity", "a number from 2 to 100000"),
+        ({"strength": 9}, "strength", "a number from 0 to 2"),
+        ({"enabled": 1}, "enabled", "true or false"),
+        ({"profile": "no such"}, "profile", "'auto' or a profile's name"),
+        ({"colour": "red"}, "colour", "one of enabled, mode, profile, sensitivity, strength"),
+    ],
+)
+def test_bad_arguments_are_refused_before_sampling(webui, argument, field, allowed):
+    body = {"prompt": "x", "steps": 150, "alwayson_scripts": {"memstab": {"args": [argument]}}}
+    status, answer = webui.call("/sdapi/v1/txt2img", body)
+    assert status == 422
+    assert answer["detail"]["field"] == field
+    assert answer["detail"]["allowed"].startswith(allowed)
+
+
+def test_positional_arguments_keep_the_tables_order(calibrated, memorized):
+    body = {
+        "prompt": memorized[2],
+        "steps": 10,
+        "width": 128,
+        "height": 128,
+        "alwayson_scripts": {"MemStab": {"args": [True, "detect", 50]}},
+    }
+    status, answer = calibrated.call("/sdapi/v1/txt2img", body)
+    assert status == 200
+    assert "MemStab: detect 50 strength 1, MemStab verdict: flagged" in answer["info"]
+
+
+@pytest.mark.parametrize("how", [("/memstab/v1/calibrate", "DELETE"), ("/sdapi/v1/interrupt", "POST")])
+def test_a_stopped_calibration_leaves_the_profile_as_it_was(calibrated, splits, how):
+    before = calibrated.call("/memstab/v1/profiles")
+    plan = {"width": 128, "height": 128, "trajectories": 2048, "batch_size": 8, "prompts": splits["calibration"]}
+    assert calibrated.call("/memstab/v1/calibrate", plan, "POST")[0] == 202
+    status, answer = calibrated.call("/memstab/v1/calibrate", plan, "POST")
+    assert status == 409
+    assert "DELETE" in answer["error"]
+    wait_until(lambda: calibrated.call("/memstab/v1/calibrate")[1]["done"] > 0)
+    assert calibrated.call(how[0], {}, how[1])[0] < 300
+    wait_until(lambda: calibrated.call("/memstab/v1/calibrate")[1]["state"] not in ("waiting", "running"))
+    assert calibrated.call("/memstab/v1/calibrate")[1]["state"] == "stopped"
+    assert calibrated.call("/memstab/v1/profiles") == before
+    assert calibrated.call("/memstab/v1/calibrate", method="DELETE")[0] == 409
+
+
+def wait_until(there):
+    for _ in range(600):
+        if there():
+            return
+        time.sleep(0.1)
+    pytest.fail("it did not come to that within a minute")
+
+
+def test_images_saved_before_a_hires_pass_carry_the_first_passs_badge(calibrated, memorized):
+    if calibrated.folder is None:
+        pytest.skip("the files of a WebUI that runs already are not known")
+    calibrated.call("/sdapi/v1/options", {"save_images_before_highres_fix": True})
+    hires = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.5, "hr_upscaler": "Latent"}
+    try:
+        calibrated.sample(memorized[2], DETECT, batch_size=2, save_images=True, **hires)
+    finally:
+        calibrated.call("/sdapi/v1/options", {"save_images_before_highres_fix": False})
+    files = sorted((calibrated.folder / "outputs" / "txt2img-images").rglob("*before-highres-fix.png"))
+    assert len(files) == 2
+    for file in files:
+        found = read_png(file)
+        assert found.report.verdict == "flagged"
+        assert found.report.passes == ()
+        assert "MemStab verdict: flagged" in found.parameters
+
+
+def test_programs_can_ask_for_everything(calibrated, memorized):
+    calibrated.one(memorized[2], DETECT)
+    _, last = calibrated.call("/memstab/v1/reports/last")
+    assert [one["verdict"] for one in last] == ["flagged"]
+    _, schema = calibrated.call("/memstab/v1/schema")
+    assert [one["attribute"] for one in schema["settings"]][:2] == ["enabled", "mode"]
+    jsonschema.Draft202012Validator(schema["badge"]).validate(last[0])
+    assert calibrated.call("/memstab/v1/version")[1]["host"].startswith("AUTOMATIC1111 WebUI")

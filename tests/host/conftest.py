@@ -1,0 +1,117 @@
+"""One extension on the stand-in WebUI, with a profile of the stand-in's model."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from lib_memstab.core import profile as profiles
+from lib_memstab.core.calibration import Recorder
+from lib_memstab.core.measurement import measure
+from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Profile, Statistic, Versions
+from lib_memstab.core.region import Conditions, learn
+from lib_memstab.core.report import ImageReport
+from lib_memstab.host import tap
+from lib_memstab.host.hooks import Hooks
+from lib_memstab.host.rows import Parts, read
+from lib_memstab.host.store import Store
+from lib_memstab.host.tap import Tap
+from tests.host import standin
+
+
+class Recording:
+    """Measures a job of ordinary prompts for the profile."""
+
+    def __init__(self):
+        self.recorder = Recorder()
+
+    def before(self, params):
+        self.parts = Parts.of([[1.0]] * (len(params.x) // 2), params.x.device)
+
+    def after(self, params, out, guided):
+        rows = read(params.x, params.sigma, out, self.parts, None)
+        self.recorder.update(measure(rows.sigma, rows.eps_cond, rows.eps_uncond))
+
+
+def calibrate(hooks, callbacks, init=None):
+    recording = Recording()
+    job = standin.Job([f"ordinary prompt {number}" for number in range(48)], init_latent=init)
+    standin.run(job, hooks, [False], callbacks, [lambda p: tap.attach(p, recording)])
+    curves, starts = recording.recorder.curves()
+    return curves, float(starts[0])
+
+
+def profile_of(hooks, callbacks):
+    covered = Covered(("Euler",), ("Automatic",), (20, 20), (7.5, 7.5), ((16, 16),), 48, "the stand-in's")
+    modes = {}
+    for mode, init in (("txt2img", None), ("img2img", torch.zeros(48, *standin.SHAPE))):
+        curves, start = calibrate(hooks, callbacks, init)
+        modes[mode] = Calibration(learn(curves, [Conditions(7.5, round(start, 3))] * len(curves)), covered)
+    return Profile(
+        name="stand-in",
+        checkpoint=Checkpoint("stand-in", "ab" * 32),
+        latent=Latent(4),
+        prediction="epsilon",
+        created="2026-01-01",
+        versions=Versions("0", torch.__version__, "stand-in"),
+        statistic=Statistic(),
+        modes=modes,
+    )
+
+
+class Extension:
+    """MemStab on the stand-in."""
+
+    def __init__(self, webui, state, model, folder):
+        self.state, self.model, self.folder = state, model, folder
+        self.store = Store(lambda: folder, folder / "shipped")
+        self.host = webui.WebUI()
+        self.hooks = Hooks(self.host, self.store.choose, webui.facts_of)
+        watcher = Tap()
+        self.callbacks = standin.Callbacks([watcher.before], [watcher.denoised], [watcher.after])
+
+    def sample(self, prompts, memstab=None, watchers=(), **changes):
+        """Pictures of one job, each with its report; `memstab` is the argument object, None for without."""
+        job = standin.Job(prompts, **changes)
+        args = [False] if memstab is None else [{"enabled": True, **memstab}]
+        pictures, self.grid = standin.run(job, self.hooks, args, self.callbacks, watchers)
+        self.job = job
+        for picture in pictures:
+            chunk = picture.info.get("memstab")
+            picture.report = None if chunk is None else ImageReport.from_dict(json.loads(chunk))
+        return pictures
+
+
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    """The extension without any profile."""
+    model, state = standin.install(monkeypatch)
+    import importlib
+
+    webui = importlib.import_module("lib_memstab.host.a1111")
+    return Extension(webui, state, model, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def made():
+    """The profile, once for all tests; see `extension`."""
+    return types.SimpleNamespace(profile=None)
+
+
+@pytest.fixture
+def extension(bare, made):
+    """The extension with a profile of the stand-in's model."""
+    if made.profile is None:
+        made.profile = profile_of(bare.hooks, bare.callbacks)
+    profiles.save(made.profile, bare.folder)
+    return bare
+
+
+@pytest.fixture
+def equal():
+    def compare(one, other):
+        return bool(np.array_equal(one.latent.numpy(), other.latent.numpy()))
+
+    return compare
