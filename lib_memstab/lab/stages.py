@@ -123,7 +123,7 @@ def train_checker(plan: TrainingPlan, worker: Worker, vae: AutoencoderKL) -> tup
 
 
 def checker_accuracy(
-    checker: CaptionChecker, vae: AutoencoderKL, worker: Worker, rng: np.random.Generator, count: int = 1024
+    checker: CaptionChecker, vae: AutoencoderKL, worker: Worker, rng: np.random.Generator, count: int = 512
 ) -> dict[str, float]:
     """Shares of held-out reconstructions whose every claim, and whose single claims, the checker reads right.
 

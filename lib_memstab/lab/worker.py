@@ -29,8 +29,8 @@ class TrainingPlan:
     vae_steps: int = 2200
     vae_batch: int = 8
     vae_rate: float = 2e-3
-    checker_pool: int = 6_000
-    checker_steps: int = 1500
+    checker_pool: int = 3_000
+    checker_steps: int = 450
     checker_batch: int = 64
     pool: int = 8_000
     captions_each: int = 4
