@@ -70,6 +70,10 @@ class Sampling:
             finally:
                 shared.state.end()
 
+    def interrupt(self) -> None:
+        """End the batch that is being sampled at its next step."""
+        shared.state.interrupt()
+
     def sample(self, plan: Plan, batch: Batch, pictures: Sequence[Any]) -> Sampled | None:
         """Sample a batch, img2img from `pictures`; None if the user interrupted."""
         settings: dict[str, Any] = {

@@ -104,6 +104,9 @@ class Machine(Protocol):
     def run(self, work: Callable[[], None], batches: int) -> None:
         """Do `work` as one job of the host's queue, with a progress over so many batches."""
 
+    def interrupt(self) -> None:
+        """End the batch that is being sampled at its next step."""
+
     def sample(self, plan: Plan, batch: Batch, pictures: Sequence[Any]) -> Sampled | None:
         """Sample a batch, img2img from `pictures`; None if the user interrupted."""
 
@@ -174,6 +177,8 @@ class Calibrator:
     def stop(self) -> bool:
         """Ask the one on its way to stop; what it measured is thrown away. False if there is none."""
         self._stop.set()
+        if self.progress.state == "running":
+            self._machine.interrupt()
         return self.busy
 
     def stopping(self) -> bool:

@@ -6,6 +6,9 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 
+PATIENCE_MS = 240_000
+"""How long a busy machine may take for a page."""
+
 BADGED = (
     "a cat\nSteps: 9, Sampler: Euler, CFG scale: 7.5, Seed: 1, Size: 128x128, MemStab: detect 250 strength 0.5, "
     "MemStab verdict: clear p=0.5 score 1"
@@ -28,9 +31,9 @@ def browser():
 @pytest.fixture
 def page(calibrated, browser):
     opened = browser.new_page(viewport={"width": 1400, "height": 1800})
+    opened.set_default_timeout(PATIENCE_MS)
     opened.goto(calibrated.address)
-    opened.wait_for_selector("#txt2img_generate", timeout=60_000)
-    opened.wait_for_selector("#script_txt2img_memstab_enable", timeout=60_000)
+    opened.wait_for_selector("#script_txt2img_memstab_enable")
     yield opened
     opened.close()
 
@@ -80,9 +83,7 @@ def test_a_generated_picture_is_badged_and_sent_to_img2img_with_its_settings(pag
     paste(page, BADGED.replace("a cat", memorized[2]))
     page.wait_for_function("document.querySelector('#script_txt2img_memstab_enable-checkbox input').checked")
     page.click("#txt2img_generate")
-    page.wait_for_function(
-        "document.querySelector('#html_info_txt2img').innerText.includes('MemStab verdict')", timeout=120_000
-    )
+    page.wait_for_function("document.querySelector('#html_info_txt2img').innerText.includes('MemStab verdict')")
     assert "MemStab verdict: flagged" in page.inner_text("#html_info_txt2img")
     page.click("#txt2img_send_to_img2img")
     page.wait_for_function("document.querySelector('#script_img2img_memstab_enable-checkbox input').checked")

@@ -26,6 +26,10 @@ class Machine:
     def __init__(self):
         self.batches, self.starts, self.gate, self.fail, self.interrupted = [], [], threading.Event(), None, False
         self.gate.set()
+        self.begun, self.told = threading.Event(), 0
+
+    def interrupt(self):
+        self.told += 1
 
     def checkpoint(self):
         return Checkpoint("my model", "ab" * 32)
@@ -38,6 +42,7 @@ class Machine:
         work()
 
     def sample(self, plan, batch, pictures):
+        self.begun.set()
         self.gate.wait(10)
         if self.fail:
             raise self.fail
@@ -91,8 +96,10 @@ def test_stopping_saves_nothing(how):
     calibrator = Calibrator(machine, saved.append)
     assert calibrator.start(PLAN)
     assert not calibrator.start(PLAN)
+    assert machine.begun.wait(10)
     if how == "asked":
         assert calibrator.stop()
+        assert machine.told == 1
     machine.interrupted = how == "interrupted"
     machine.gate.set()
     assert finished(calibrator).state == "stopped"
