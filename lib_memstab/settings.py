@@ -101,7 +101,15 @@ TABLE = (
         high=100_000.0,
         step=1.0,
     ),
-    Setting("strength", "Strength", 1.0, "How firmly to suppress; 0 hardly does.", low=0.0, high=2.0, step=0.05),
+    Setting(
+        "strength",
+        "Strength",
+        1.0,
+        "How much of the suppression is applied: 0 touches nothing, 1 all of it.",
+        low=0.0,
+        high=1.0,
+        step=0.05,
+    ),
     Setting(
         "profile",
         "Profile",

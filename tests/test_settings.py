@@ -33,7 +33,7 @@ def test_an_object_and_a_list_say_the_same():
         ([True, "detect", 1], "sensitivity", "a number from 2 to 100000"),
         ([True, "detect", True], "sensitivity", "a number from 2 to 100000"),
         ([True, "detect", float("nan")], "sensitivity", "a number from 2 to 100000"),
-        ([True, "detect", 100, 2.5], "strength", "a number from 0 to 2"),
+        ([True, "detect", 100, 2.5], "strength", "a number from 0 to 1"),
         ([True, "detect", 100, 1, "../x"], "profile", "'auto' or a profile's name ('mine')"),
         ([True, "detect", 100, 1, "other"], "profile", "'auto' or a profile's name ('mine')"),
         ([{"colour": 1}], "colour", "one of enabled, mode, profile, sensitivity, strength"),

@@ -203,6 +203,33 @@ class EndSwapAway(EndSwap):
         return torch.where(fresh, first, guided)
 
 
+class Expel(EndSwapAway):
+    """End swap, away, and the recalled picture is taken out of what the latent has already become.
+
+    A picture that is flagged late has begun to be the copy, and a denoiser finishes what has begun, with guidance or
+    without. So of the predicted x0 the part that lies along m (both without their channel means, where it is positive)
+    is left out at every evaluation, until the model has moved elsewhere and there is none.
+    """
+
+    name = "end swap, away, expel"
+
+    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
+        guided = super().guide(evaluation, flags)
+        assert self._recalled is not None
+        assert self._firm is not None
+        noise = spread(evaluation.sigma, evaluation.x).float()
+        x0 = evaluation.x.float() - noise * guided.float()
+        recalled = _centred(self._recalled.float())
+        share = (_centred(x0) * recalled).flatten(1).sum(1) / (recalled**2).flatten(1).sum(1).clamp(min=1e-12)
+        part = spread(self._firm * share.clamp(min=0), x0) * recalled
+        return (guided.float() + part / noise).to(guided.dtype)
+
+
+def _centred(latent: Tensor) -> Tensor:
+    """`latent` [B, C, H, W] without the mean of each of its channels."""
+    return latent - latent.mean(dim=(2, 3), keepdim=True)
+
+
 class Graded(EndSwapAway):
     """End swap, away, the firmer the clearer the flag: half at the bound, all of it from two deviations beyond.
 
@@ -266,9 +293,10 @@ RULES: dict[str, type[Rule]] = {
         GuidanceOff,
         EndSwap,
         EndSwapAway,
+        Expel,
         Graded,
         ClosedLoop,
     )
 }
-DEFAULT_RULE = "end swap, away"
+DEFAULT_RULE = "end swap, away, expel"
 """The rule that ships as default: the best of the table that `bench --rules` prints."""

@@ -17,7 +17,7 @@ from lib_memstab.lab.figures import Watched, detect, kinds_of, suppress
 from lib_memstab.lab.tools import SEED_BASES, load_tools
 from lib_memstab.lab.trials import MAIN, memorized_trials, plain_trials
 
-STRENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0)
+STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 FALSE_ALARM_SENSITIVITY = 10.0
 """Sensitivity at which ordinary trajectories are flagged to see what a false alarm costs: one in ten is."""
 

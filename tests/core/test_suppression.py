@@ -8,6 +8,7 @@ from lib_memstab.core.suppression import (
     EndSwap,
     EndSwapAway,
     Evaluation,
+    Expel,
     Flags,
     Graded,
     TextRows,
@@ -138,3 +139,27 @@ def test_text_rows_of_and_parts_share_their_images_firmness(predictions):
     torch.testing.assert_close(swapped[0, 3:], (text[0, 3:] + rows.empty[0, 3:]) / 2)
     torch.testing.assert_close(swapped[1:, 3:], rows.empty[:, 3:].expand(3, -1, -1))
     assert torch.equal(swapped[:, :3], text[:, :3])
+
+
+def test_nothing_of_the_recalled_picture_is_left_in_the_prediction(predictions):
+    rule, sigma = Expel(), 5.0
+    rule.guide(evaluation(predictions, sigma), flags([9.0] * 4))
+    recalled = predictions[0] - sigma * predictions[2]
+    recalled = recalled - recalled.mean(dim=(2, 3), keepdim=True)
+    begun = (recalled + torch.randn(SHAPE), torch.zeros(SHAPE), 0.01 * torch.randn(SHAPE))
+    later = evaluation(begun, 2.0)
+    x0 = later.x - 2.0 * rule.guide(later, flags([9.0] * 4, before=True))
+    before = later.x - 2.0 * EndSwapAway().guide(later, flags([9.0] * 4))
+    along = [(part * recalled).flatten(1).sum(1) / (recalled**2).flatten(1).sum(1) for part in (before, x0)]
+    assert along[0].min() > 0.5
+    assert along[1].abs().max() < 1e-4
+
+
+def test_a_prediction_unlike_the_recalled_picture_is_left_alone(predictions):
+    rule, plain = Expel(), EndSwapAway()
+    for one in (rule, plain):
+        one.guide(evaluation(predictions), flags([9.0] * 4))
+    recalled = predictions[0] - 5.0 * predictions[2]
+    other = evaluation((-recalled, torch.zeros(SHAPE), 0.01 * torch.randn(SHAPE)), 2.0)
+    answers = [one.guide(other, flags([9.0] * 4, before=True)) for one in (rule, plain)]
+    torch.testing.assert_close(answers[0], answers[1])
