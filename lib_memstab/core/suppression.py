@@ -230,13 +230,10 @@ def _centred(latent: Tensor) -> Tensor:
     return latent - latent.mean(dim=(2, 3), keepdim=True)
 
 
-class Graded(EndSwapAway):
-    """End swap, away, the firmer the clearer the flag: half at the bound, all of it from two deviations beyond.
+class Graded(Expel):
+    """Expel, the firmer the clearer the flag: half at the bound, all of it from two deviations beyond."""
 
-    Strength scales this, so that at 2 even the weakest flag is met in full.
-    """
-
-    name = "end swap, away, graded"
+    name = "end swap, away, expel, graded"
     WEAKEST = 0.5
     FULL = 2.0
 

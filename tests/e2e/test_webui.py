@@ -255,7 +255,7 @@ def test_an_infotext_switches_memstab_on_as_it_was(calibrated, memorized):
         ({"mode": "destroy"}, "mode", "'suppress' or 'detect'"),
         ({"sensitivity": 1}, "sensitivity", "a number from 2 to 100000"),
         ({"sensitivity": "many"}, "sensitivity", "a number from 2 to 100000"),
-        ({"strength": 9}, "strength", "a number from 0 to 2"),
+        ({"strength": 9}, "strength", "a number from 0 to 1"),
         ({"enabled": 1}, "enabled", "true or false"),
         ({"profile": "no such"}, "profile", "'auto' or a profile's name"),
         ({"colour": "red"}, "colour", "one of enabled, mode, profile, sensitivity, strength"),
