@@ -301,8 +301,7 @@ def train_unet(
 def noise_weights(alphas: Tensor, snr_cap: float) -> Tensor:
     """Weight of the squared error of a noise prediction at each time step [T] (min-SNR, Hang et al. 2023).
 
-    `alphas` is the signal share. Weights that rise with noise, for the sake of grounds and colours, were tried: errors
-    that no caption can explain then drown all else, and the model is worse at every noise level.
+    `alphas` is the signal share.
     """
     ratio = alphas / (1 - alphas)
     return ratio.clamp(max=snr_cap) / ratio
