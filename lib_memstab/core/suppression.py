@@ -296,4 +296,4 @@ RULES: dict[str, type[Rule]] = {
     )
 }
 DEFAULT_RULE = "end swap, away, expel"
-"""The rule that ships as default: the best of the table that `bench --rules` prints."""
+"""The rule that ships as default; `bench --rules` prints the table to hold it against."""

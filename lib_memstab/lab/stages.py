@@ -200,10 +200,7 @@ class CaptionReader(nn.Module):
 def train_text(
     plan: TrainingPlan, worker: Worker, config: LabConfig, tokenize: Callable[[list[str]], Tensor]
 ) -> CLIPTextModel:
-    """The text encoder learns what captions say, from its end mark and padding; CLIP's own training does that for SD.
-
-    Without it the UNet finds next to no use for the text in the first thousand steps.
-    """
+    """The text encoder learns what captions say, from its end mark and padding, as CLIP's own training does for SD."""
     torch.manual_seed(plan.seed + 4)
     text_encoder, reader = build_text_encoder(config).to(worker.device), CaptionReader(config.text_width)
     read_captions(plan, worker, text_encoder, reader.to(worker.device), tokenize)
