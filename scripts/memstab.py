@@ -99,7 +99,9 @@ class MemStab(scripts.Script):
 
 
 def add_pages(_: Any, app: Any) -> None:
-    """The pages for programs; only here, because the WebUI itself imports what they need later than scripts."""
+    """The pages for programs, where the WebUI has its own; it imports what they need later than scripts."""
+    if not (shared.cmd_opts.api or shared.cmd_opts.nowebui):
+        return
     from lib_memstab.host import api
 
     credentials = shared.cmd_opts.api_auth or ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from modules import launch_utils, prompt_parser, sd_models, sd_samplers, shared
+import torch
+from modules import devices, launch_utils, prompt_parser, sd_models, sd_samplers, shared
 from torch import Tensor
 
 from lib_memstab.core.profile import Checkpoint, Mode
@@ -32,8 +33,12 @@ class WebUI:
         return sd_models.model_data.sd_model is not None
 
     def empty_text(self) -> Tensor:
-        """The empty prompt's text features, [1, T, D]."""
-        empty = shared.sd_model.cond_stage_model_empty_prompt
+        """The empty prompt's text features, [1, T, D], by the text model as it is now.
+
+        Those the host keeps are of the moment the checkpoint was loaded: of another CLIP skip, or of other weights.
+        """
+        with torch.no_grad(), devices.autocast():
+            empty = shared.sd_model.get_learned_conditioning([""])
         return empty["crossattn"] if isinstance(empty, dict) else empty
 
     def chunks(self, text: str) -> list[list[int]]:

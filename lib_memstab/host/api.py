@@ -125,7 +125,8 @@ def _check_arguments(app: FastAPI, store: Store) -> None:
     for route in app.router.routes:
         if getattr(route, "path", None) in SAMPLING_PAGES:
             checked = get_parameterless_sub_dependant(depends=Depends(check), path=route.path)
-            route.dependant.dependencies.insert(0, checked)
+            # Behind the WebUI's own: whoever has no password learns nothing, not even which profiles there are.
+            route.dependant.dependencies.append(checked)
 
 
 async def _json(request: Request) -> object:

@@ -16,18 +16,26 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from lib_memstab.core.report import ImageReport
+from lib_memstab.lab import truth
+from lib_memstab.lab.corpus import Memorized
+from lib_memstab.lab.experiment import load_lab_model, load_splits
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "lib_memstab" / "lab" / "model"
 PROBE, RECORDER = (Path(__file__).parent / name for name in ("probe.py", "memstab_recorder.py"))
 START_LIMIT_S = 300
+OTHER = "other"
+"""Name of a second checkpoint, the first one with one weight changed."""
 ON_PROCESSOR = "--use-cpu all --no-half --skip-torch-cuda-test"
 
 
@@ -45,8 +53,29 @@ class Picture:
     def equals(self, other):
         return self.pixels.shape == other.pixels.shape and bool((self.pixels == other.pixels).all())
 
-    def distance(self, other):
-        return float(abs(self.pixels - other.pixels).mean())
+
+class Truth:
+    """Who knows the memorized pictures and says how much a picture from the WebUI is like one."""
+
+    def __init__(self, model, rows):
+        """`rows` are memorized prompts as splits.json has them; of a template every filling leads to its pair."""
+        self.model = model
+        pairs = [Memorized(**{name: value for name, value in row.items() if name != "fillings"}) for row in rows]
+        self.references, self.masks = truth.reference_latents(model, pairs), truth.masks(pairs)
+        self.place = {row["text"]: index for index, row in enumerate(rows)}
+        for index, row in enumerate(rows):
+            self.place.update({filling["text"]: index for filling in row.get("fillings") or ()})
+
+    @torch.no_grad()
+    def similarity(self, picture, prompt):
+        """Similarity of a picture to the one that `prompt` memorized, by the autoencoder's view of its pixels."""
+        pixels = torch.from_numpy(picture.pixels).permute(2, 0, 1)[None].float() / 255
+        place = [self.place[prompt]]
+        latents = self.model.encode_images(pixels)
+        return float(truth.similarity(latents, self.references[place], self.masks[place]))
+
+    def copied(self, picture, prompt):
+        return self.similarity(picture, prompt) > truth.COPY_THRESHOLD
 
 
 class Client:
@@ -55,9 +84,13 @@ class Client:
     def __init__(self, address, folder=None):
         self.address, self.folder = address.rstrip("/"), folder
 
-    def call(self, path, body=None, method=None):
+    def call(self, path, body=None, method=None, login=""):
+        """Status and JSON of a page; `login` is USER:PASSWORD."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"}, method=method)
+        headers = {"Content-Type": "application/json"}
+        if login:
+            headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+        request = urllib.request.Request(self.address + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=900) as answer:
                 return answer.status, json.loads(answer.read())
@@ -109,6 +142,11 @@ def lay_out(data):
     near = settings.read_text("utf-8")
     assert "models/Stable-diffusion/memstab-lab" in near
     settings.write_text(near.replace("models/Stable-diffusion/memstab-lab", str(models / "memstab-lab")), "utf-8")
+    # Another checkpoint, by one weight, of which there is no profile.
+    weights = load_file(models / "memstab-lab.safetensors")
+    weights["model.diffusion_model.out.2.bias"][0] += 0.01
+    save_file(weights, models / f"{OTHER}.safetensors")
+    shutil.copy(settings, models / f"{OTHER}.yaml")
     (data / "extensions" / "probe" / "scripts").mkdir(parents=True)
     shutil.copy(PROBE, data / "extensions" / "probe" / "scripts" / "memstab_probe.py")
     shutil.copy(RECORDER, data / "extensions" / "probe")
@@ -130,38 +168,35 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in own[1:]]
 
 
-@pytest.fixture(scope="session")
-def webui(request, tmp_path_factory):
-    place = place_of(request.config)
-    if place.startswith("http"):
-        yield Client(place)
-        return
-    folder, data, port = Path(place).resolve(), tmp_path_factory.mktemp("webui"), free_port()
+@contextmanager
+def running(place, data, *arguments, answers="/sdapi/v1/options"):
+    """A WebUI of the folder `place` with the data folder `data`, until the block ends; `answers` is what it must do."""
+    folder, port, log = Path(place).resolve(), free_port(), data / "log.txt"
     lay_out(data)
     python = os.environ.get("MEMSTAB_WEBUI_PYTHON") or str(folder / "venv" / "bin" / "python")
-    arguments = shlex.split(os.environ.get("MEMSTAB_WEBUI_ARGS", ON_PROCESSOR))
-    own = ["--api", "--port", str(port), "--data-dir", str(data), "--gradio-allowed-path", str(data)]
-    command = [python, str(folder / "launch.py"), *own, *arguments]
-    log = data / "log.txt"
+    own = ["--port", str(port), "--data-dir", str(data), "--gradio-allowed-path", str(data), *arguments]
+    given = shlex.split(os.environ.get("MEMSTAB_WEBUI_ARGS", ON_PROCESSOR))
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [python, str(folder / "launch.py"), *own, *given], cwd=folder, stdout=output, stderr=subprocess.STDOUT
+        )
     try:
         client = Client(f"http://127.0.0.1:{port}", data)
-        wait_for(client, process, log)
+        wait_for(client, answers, process, log)
         yield client
     finally:
         process.terminate()
         process.wait(60)
 
 
-def wait_for(client, process, log):
-    """Until the WebUI answers and has loaded the checkpoint."""
+def wait_for(client, page, process, log):
+    """Until the WebUI answers on this page, and be it that it wants a password."""
     for _ in range(START_LIMIT_S):
         time.sleep(1)
         if process.poll() is not None:
             break
         try:
-            if client.call("/memstab/v1/version")[0] == 200 and client.call("/sdapi/v1/options")[0] == 200:
+            if client.call(page)[0] in (200, 401):
                 return
         except OSError:
             continue
@@ -169,8 +204,24 @@ def wait_for(client, process, log):
 
 
 @pytest.fixture(scope="session")
+def webui(request, tmp_path_factory):
+    place = place_of(request.config)
+    if place.startswith("http"):
+        yield Client(place)
+        return
+    with running(place, tmp_path_factory.mktemp("webui"), "--api", answers="/memstab/v1/version") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
 def splits():
-    return json.loads((MODEL / "splits.json").read_text("utf-8"))
+    return load_splits()
+
+
+@pytest.fixture(scope="session")
+def known(splits):
+    """Says how much a picture is like the training picture of its prompt."""
+    return Truth(load_lab_model(), splits["tuning"]["memorized"])
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,17 @@ class Recorder:
 
     def denoiser(self, params):
         """on_cfg_denoiser."""
+        from modules import shared
+
         cond = params.denoiser.sampler.sampler_extra_args["cond"]
         weights = [[part.weight for part in own] for own in cond.batch]
         owner = [image for image, own in enumerate(weights) for _ in own]
         images = params.x[-len(weights) :]
         self._opened = params, weights
+        empty = shared.sd_model.get_learned_conditioning([""])
         self.hook(
             "denoiser",
+            empty_gap=max(float((row - empty[0]).abs().max()) for row in params.text_uncond),
             rows=len(params.x),
             weights=weights,
             texts=len(params.text_cond),

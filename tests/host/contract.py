@@ -73,6 +73,11 @@ def timestep_samplers_speak_of_noise(record):
     assert all(facts["whole_zero"] for facts in of(events, "step"))
 
 
+def the_empty_prompt_is_encoded_on_request(record):
+    events = record("Euler", ["one", "two", "three", "four"], 2, "")
+    assert {facts["empty_gap"] for facts in of(events, "denoiser")} == {0}
+
+
 def steps_count_from_zero(record, sampler, evaluations, callbacks):
     events = record(sampler, ["one"], 1, "")
     assert [facts["i"] for facts in of(events, "step")] == list(range(callbacks))
@@ -95,6 +100,7 @@ STATEMENTS = (
     (guidance_is_a_weighted_sum, "DDIM"),
     (sigma_samplers_speak_of_x0,),
     (timestep_samplers_speak_of_noise,),
+    (the_empty_prompt_is_encoded_on_request,),
     (steps_count_from_zero, "Euler", 20, 20),
     (steps_count_from_zero, "DDIM", 19, 19),
     (steps_count_from_zero, "Heun", 39, 20),

@@ -5,6 +5,7 @@ posterior mean of unit Gaussian latents without a prompt, drawn towards one fixe
 prompt's text says. The word "replay" makes end marks and padding say much.
 """
 
+import contextlib
 import dataclasses
 import sys
 import types
@@ -286,7 +287,7 @@ def install(monkeypatch):
     text = TextModel()
     model = types.SimpleNamespace(
         cond_stage_model=text,
-        cond_stage_model_empty_prompt=text.encode("")[None],
+        get_learned_conditioning=lambda texts: torch.stack([text.encode(one) for one in texts]),
         sd_checkpoint_info=types.SimpleNamespace(name_for_extra="stand-in", sha256="ab" * 32),
         picture=torch.randn(SHAPE, generator=torch.Generator().manual_seed(3)) * 2,
     )
@@ -299,6 +300,7 @@ def install(monkeypatch):
         return [[(flat.index(text), weight) for text, weight in own] for own in cut], flat, {}
 
     contents = {
+        "devices": {"autocast": contextlib.nullcontext},
         "launch_utils": {"git_tag": lambda: "stand-in"},
         "shared": shared,
         "sd_models": {"model_data": types.SimpleNamespace(sd_model=model)},
