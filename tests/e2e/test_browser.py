@@ -79,6 +79,18 @@ def test_pasting_a_foreign_picture_does_not_switch_it_on(page):
     assert settings(page) == (False, "suppress", 100, 1)
 
 
+@pytest.mark.parametrize(("typed", "shown"), [("0", 2), ("999999", 100_000)])
+def test_a_number_outside_its_range_is_clamped_where_it_is_seen(page, typed, shown):
+    switch_on(page)
+    field = page.locator("#script_txt2img_memstab_sensitivity input[type=number]")
+    field.fill(typed)
+    field.blur()
+    page.wait_for_function(
+        "([name, value]) => document.querySelector(name).value == value",
+        arg=["#script_txt2img_memstab_sensitivity input[type=number]", shown],
+    )
+
+
 def test_a_generated_picture_is_badged_and_sent_to_img2img_with_its_settings(page, memorized):
     paste(page, BADGED.replace("a cat", memorized[2]))
     page.wait_for_function("document.querySelector('#script_txt2img_memstab_enable-checkbox input').checked")

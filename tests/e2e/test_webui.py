@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from lib_memstab.badge import read_png
+from tests.e2e.conftest import OTHER
 
 pytestmark = pytest.mark.e2e
 
@@ -22,21 +23,23 @@ SAMPLERS = (
 DETECT, SUPPRESS = {"mode": "detect"}, {"mode": "suppress"}
 
 
-def test_detect_flags_a_memorized_prompt_and_changes_nothing(calibrated, memorized):
+def test_detect_flags_a_memorized_prompt_and_changes_nothing(calibrated, memorized, known):
     for prompt in memorized[:4]:
         off, on = calibrated.one(prompt), calibrated.one(prompt, DETECT)
+        assert known.copied(off, prompt)
         assert on.report.verdict == "flagged"
         assert on.equals(off)
         assert off.report is None
         assert "MemStab" not in off.infotext
 
 
-def test_suppress_leads_away_from_the_copy_and_says_so(calibrated, memorized):
+def test_suppress_leads_away_from_the_copy_and_says_so(calibrated, memorized, known):
     for prompt in memorized[:4]:
         off, on = calibrated.one(prompt), calibrated.one(prompt, SUPPRESS)
+        assert known.copied(off, prompt)
+        assert not known.copied(on, prompt)
         assert on.report.verdict == "suppressed"
         assert on.report.steps.suppressed > 0
-        assert on.distance(off) > 15
         assert re.search(r"MemStab: suppress 100 strength 1, MemStab verdict: suppressed p", on.infotext)
 
 
@@ -52,14 +55,15 @@ def test_ordinary_prompts_are_clear_and_bit_identical(calibrated, ordinary):
 @pytest.mark.parametrize("scheduler", ["Automatic", "Karras"])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_is_measured_suppressed_and_untouched_by_detection(
-    calibrated, memorized, ordinary, sampler, scheduler
+    calibrated, memorized, ordinary, known, sampler, scheduler
 ):
     how = {"sampler_name": sampler, "scheduler": scheduler}
     off, detect, suppress = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT, SUPPRESS))
+    assert known.copied(off, memorized[2])
     assert detect.equals(off)
     assert detect.report.verdict == "flagged"
     assert suppress.report.verdict == "suppressed"
-    assert suppress.distance(off) > 5
+    assert not known.copied(suppress, memorized[2])
     assert detect.report.steps.measured == len(detect.report.trace.sigma)
     assert all(0.01 < sigma < 20 for sigma in detect.report.trace.sigma)
     plain, watched = (calibrated.one(ordinary[1], mode, **how) for mode in (None, {"sensitivity": 1000}))
@@ -98,17 +102,43 @@ def test_other_file_formats_keep_the_infotext(calibrated, memorized, kind):
         picture = calibrated.one(memorized[2], SUPPRESS)
     finally:
         calibrated.call("/sdapi/v1/options", {"samples_format": "png"})
-    comment = picture.image.getexif().get_ifd(0x8769)[0x9286]
-    assert "MemStab verdict: suppressed p" in comment[8:].decode("utf-16-be")
+    assert "MemStab verdict: suppressed p" in comment_of(picture.image)
 
 
-def test_hires_fix_measures_both_passes(calibrated, memorized, ordinary):
+@pytest.mark.parametrize("kind", ["jpg", "webp"])
+def test_files_of_other_formats_keep_the_infotext_and_the_grid_its_summary(calibrated, memorized, ordinary, kind):
+    if calibrated.folder is None:
+        pytest.skip("the files of a WebUI that runs already are not known")
+    assert calibrated.call("/sdapi/v1/options", {"samples_format": kind, "grid_format": kind})[0] == 200
+    prompts = [memorized[2], ordinary[1]]
+    try:
+        calibrated.sample("", DETECT, batch_size=2, save_images=True, probe={"prompts": prompts})
+    finally:
+        calibrated.call("/sdapi/v1/options", {"samples_format": "png", "grid_format": "png"})
+    outputs = calibrated.folder / "outputs"
+    samples = sorted((outputs / "txt2img-images").rglob(f"*.{kind}"))[-2:]
+    grids = sorted((outputs / "txt2img-grids").rglob(f"*.{kind}"))[-1:]
+    texts = [comment_of(Image.open(file)) for file in (*samples, *grids)]
+    assert [re.search("MemStab verdict: ([a-z0-9 /]*[a-z])", text).group(1) for text in texts] == [
+        "flagged p",
+        "clear p",
+        "1 clear / 1 flagged",
+    ]
+
+
+def comment_of(image):
+    """The infotext where JPEG and WebP have it: EXIF's UserComment."""
+    return image.getexif().get_ifd(0x8769)[0x9286][8:].decode("utf-16-be")
+
+
+def test_hires_fix_measures_both_passes(calibrated, memorized, ordinary, known):
     hires = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.5, "hr_upscaler": "Latent"}
     off, on = calibrated.one(memorized[2], **hires), calibrated.one(memorized[2], SUPPRESS, **hires)
     assert [one.name for one in on.report.passes] == ["base", "hires"]
     assert on.report.passes[0].verdict == "suppressed"
     assert all(one.profile for one in on.report.passes)
-    assert on.distance(off) > 10
+    assert known.copied(off, memorized[2])
+    assert not known.copied(on, memorized[2])
     off, on = calibrated.one(memorized[2], **hires), calibrated.one(memorized[2], DETECT, **hires)
     assert on.equals(off)
     off, on = calibrated.one(ordinary[1], **hires), calibrated.one(ordinary[1], {"sensitivity": 1000}, **hires)
@@ -116,14 +146,15 @@ def test_hires_fix_measures_both_passes(calibrated, memorized, ordinary):
     assert on.equals(off)
 
 
-def test_img2img_flags_and_suppresses(calibrated, memorized, ordinary):
+def test_img2img_flags_and_suppresses(calibrated, memorized, ordinary, known):
     start = calibrated.one(ordinary[2]).data
     how = {"page": "img2img", "init_images": [start], "denoising_strength": 0.9}
     off, detect, suppress = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT, SUPPRESS))
     assert detect.report.verdict == "flagged"
     assert detect.equals(off)
+    assert known.copied(off, memorized[2])
     assert suppress.report.verdict == "suppressed"
-    assert not suppress.equals(off)
+    assert not known.copied(suppress, memorized[2])
     plain, watched = (calibrated.one(ordinary[1], mode, **how) for mode in (None, {"sensitivity": 1000}))
     assert watched.report.verdict == "clear"
     assert watched.equals(plain)
@@ -154,13 +185,14 @@ def test_inpainting_keeps_what_is_masked(calibrated, memorized, ordinary, sample
     assert (suppress.pixels[outside] == off.pixels[outside]).all()
 
 
-def test_and_parts_are_measured_together(calibrated, memorized, ordinary):
+def test_and_parts_are_measured_together(calibrated, memorized, ordinary, known):
     prompt = f"{memorized[2]} AND {memorized[2]} :0.2"
     off, detect, suppress = (calibrated.one(prompt, mode) for mode in (None, DETECT, SUPPRESS))
     assert detect.equals(off)
     assert detect.report.verdict == "flagged"
+    assert known.copied(off, memorized[2])
     assert suppress.report.verdict == "suppressed"
-    assert suppress.distance(off) > 5
+    assert not known.copied(suppress, memorized[2])
     plain, watched = (
         calibrated.one(f"{ordinary[1]} AND {ordinary[3]}", mode) for mode in (None, {"sensitivity": 10000})
     )
@@ -218,17 +250,19 @@ def test_an_exception_of_another_extension_leaves_nothing_behind(calibrated, mem
     assert on.report.verdict == "flagged"
 
 
-def test_cells_of_an_xyz_plot_have_their_own_verdicts(calibrated, memorized):
-    _, scripts = calibrated.call("/sdapi/v1/script-info")
+def xyz(webui, axis, values):
+    """Arguments of a job that is an X/Y/Z plot over one axis; its first picture is the grid."""
+    _, scripts = webui.call("/sdapi/v1/script-info")
     axes = next(one for one in scripts if one["name"] == "x/y/z plot" and not one["is_img2img"])["args"][0]["choices"]
     flags = [True, True, False, False, False, False, False, 0, False]  # legend, lone images, ...
-    pictures = calibrated.sample(
-        memorized[2],
-        DETECT,
-        script_name="X/Y/Z plot",
-        script_args=[axes.index("CFG Scale"), "1,7.5,12", [], *([0, "", []] * 2), *flags],
-    )
-    cells = pictures[1:]
+    return {
+        "script_name": "X/Y/Z plot",
+        "script_args": [axes.index(axis), values, [], *([0, "", []] * 2), *flags],
+    }
+
+
+def test_cells_of_an_xyz_plot_have_their_own_verdicts(calibrated, memorized):
+    cells = calibrated.sample(memorized[2], DETECT, **xyz(calibrated, "CFG Scale", "1,7.5,12"))[1:]
     assert len(cells) == 3
     scores = [one.report.score for one in cells]
     assert len(set(scores)) == 3
@@ -332,3 +366,59 @@ def test_programs_can_ask_for_everything(calibrated, memorized):
     assert [one["attribute"] for one in schema["settings"]][:2] == ["enabled", "mode"]
     jsonschema.Draft202012Validator(schema["badge"]).validate(last[0])
     assert calibrated.call("/memstab/v1/version")[1]["host"].startswith("AUTOMATIC1111 WebUI")
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_a_refiner_is_another_checkpoint_and_that_is_said(calibrated, memorized, sampler):
+    how = {"refiner_checkpoint": OTHER, "refiner_switch_at": 0.5, "sampler_name": sampler}
+    off, on = calibrated.one(memorized[2], **how), calibrated.one(memorized[2], DETECT, **how)
+    assert on.equals(off)
+    assert on.report.verdict == "flagged"
+    assert 0 < on.report.steps.measured < 19
+    ended = f"from evaluation {on.report.steps.measured + 1} on another checkpoint, {OTHER}, sampled"
+    assert ended in on.report.reason
+    assert calibrated.one(memorized[2], SUPPRESS, **how).report.verdict == "suppressed"
+    alone = calibrated.one(memorized[2], DETECT, sampler_name=sampler)
+    assert alone.report.reason == ""
+    assert alone.equals(calibrated.one(memorized[2], sampler_name=sampler))
+
+
+def test_an_xyz_plot_over_checkpoints_measures_those_that_have_a_profile(calibrated, memorized):
+    pictures = calibrated.sample(memorized[2], DETECT, **xyz(calibrated, "Checkpoint name", f"memstab-lab,{OTHER}"))
+    assert [one.report.verdict for one in pictures[1:]] == ["flagged", "not measured"]
+    assert f"there is no profile for {OTHER}" in pictures[2].report.reason
+    assert calibrated.one(memorized[2], DETECT).report.verdict == "flagged"
+
+
+def test_a_checkpoint_by_override_settings_is_the_one_that_is_judged(calibrated, memorized):
+    override = {"override_settings": {"sd_model_checkpoint": OTHER}}
+    assert f"there is no profile for {OTHER}" in calibrated.one(memorized[2], SUPPRESS, **override).report.reason
+    assert calibrated.one(memorized[2], SUPPRESS).report.verdict == "suppressed"
+
+
+@pytest.mark.parametrize(
+    ("how", "measured"),
+    [
+        ({"s_min_uncond": 3.0}, range(13, 19)),
+        ({"override_settings": {"skip_early_cond": 0.25}}, range(13, 16)),
+    ],
+)
+def test_skipped_evaluations_without_the_prompt_are_not_measured(calibrated, memorized, ordinary, known, how, measured):
+    off, detect, suppress = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT, SUPPRESS))
+    assert detect.equals(off)
+    assert detect.report.verdict == "flagged"
+    assert detect.report.steps.measured in measured
+    assert detect.report.reason == f"{detect.report.steps.measured} of 20 evaluations could be measured"
+    assert suppress.report.verdict == "suppressed"
+    assert not known.copied(suppress, memorized[2])
+    plain, watched = (calibrated.one(ordinary[1], mode, **how) for mode in (None, {"sensitivity": 1000}))
+    assert watched.report.verdict == "clear"
+    assert watched.equals(plain)
+
+
+def test_clip_skip_by_override_settings_is_followed(calibrated, memorized):
+    how = {"override_settings": {"CLIP_stop_at_last_layers": 2}}
+    off, detect, suppress = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT, SUPPRESS))
+    assert detect.equals(off)
+    assert not off.equals(calibrated.one(memorized[2]))
+    assert detect.report.reason == suppress.report.reason == ""

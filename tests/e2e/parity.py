@@ -1,0 +1,191 @@
+"""The figures of the core's bench beside the same figures through a real WebUI, same prompts and seeds, as a table.
+
+python -m tests.e2e.parity --webui FOLDER [--seeds 5] [--ordinary 400] [--out FILE.json]
+
+FOLDER or an address as for the tests of this folder. Both sides judge by the shipped profile, Euler 20 steps, CFG 7.5,
+prompts of the tuning split. The lab compares latents with the training pictures' latents; of the WebUI there are only
+its PNGs, encoded again. Memorized prompts run in detect mode, those that were flagged again in suppress mode; ordinary
+ones run without MemStab and in suppress mode.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib_memstab.core.monitor import Settings
+from lib_memstab.core.suppression import DEFAULT_RULE
+from lib_memstab.lab import truth
+from lib_memstab.lab.experiment import load_splits
+from lib_memstab.lab.figures import detect, suppress
+from lib_memstab.lab.statistics import auc
+from lib_memstab.lab.tables import share, table
+from lib_memstab.lab.tools import SEED_BASES, load_tools
+from lib_memstab.lab.trials import MAIN, memorized_trials, plain_trials, run_trials
+from tests.e2e.conftest import Client, Truth, running
+
+FIRST = 3
+"""Evaluations of the early ranking."""
+
+
+@dataclass
+class Side:
+    """What one host did: scores [N] over all and over the first evaluations, what it flagged, and the likenesses."""
+
+    name: str
+    copies: np.ndarray
+    after: np.ndarray
+    flagged: np.ndarray
+    scores: np.ndarray
+    early: np.ndarray
+    ordinary_flagged: np.ndarray
+    ordinary_scores: np.ndarray
+    ordinary_early: np.ndarray
+    identical: np.ndarray
+
+    def rows(self):
+        """Figures of the table, in order."""
+        copied = self.copies > truth.COPY_THRESHOLD
+        left = self.after > truth.COPY_THRESHOLD
+        clear = ~self.ordinary_flagged
+        return {
+            "memorized prompts that became copies": share(int(copied.sum()), len(copied)),
+            "AUC over all evaluations": f"{auc(self.scores[copied], self.ordinary_scores):.4f}",
+            f"AUC over the first {FIRST}": f"{auc(self.early[copied], self.ordinary_early):.4f}",
+            "copies flagged": share(int((copied & self.flagged).sum()), int(copied.sum())),
+            "ordinary pictures flagged": share(int(self.ordinary_flagged.sum()), len(self.ordinary_flagged)),
+            "copies after suppression": share(int((copied & left).sum()), int(copied.sum())),
+            "ordinary pictures not flagged, bit-identical to those without MemStab": (
+                f"{int((self.identical & clear).sum())} of {int(clear.sum())}"
+            ),
+        }
+
+
+def of_the_lab(memorized, ordinary):
+    """The lab's own sampler."""
+    model, judge, regions = load_tools()
+    region, settings = regions["txt2img"], Settings("suppress")
+    watched = suppress(model, MAIN, detect(model, MAIN, memorized, region, settings), region, settings, DEFAULT_RULE)
+    plain = run_trials(model, MAIN, ordinary, None, settings)
+    touched = run_trials(model, MAIN, ordinary, region, settings, DEFAULT_RULE)
+    return Side(
+        "lab",
+        judge.similarities(watched.plain.latents, memorized)[0],
+        judge.similarities(watched.after, memorized)[0],
+        watched.flagged,
+        watched.plain.excess.max(axis=0),
+        watched.plain.excess[:FIRST].max(axis=0),
+        np.array([report.verdict == "suppressed" for report in touched.reports]),
+        touched.excess.max(axis=0),
+        touched.excess[:FIRST].max(axis=0),
+        (plain.latents == touched.latents).flatten(1).all(1).numpy(),
+    )
+
+
+def of_the_webui(webui, known, memorized, ordinary):
+    """The WebUI, over its API, one picture a request."""
+    before, after, flagged, reports = [], [], [], []
+    for number, trial in enumerate(memorized):
+        seen = webui.one(trial.text, {"mode": "detect"}, seed=trial.seed)
+        reports.append(seen.report)
+        flagged.append(seen.report.verdict == "flagged")
+        before.append(known.similarity(seen, trial.text))
+        after.append(before[-1])
+        if flagged[-1]:
+            after[-1] = known.similarity(webui.one(trial.text, {"mode": "suppress"}, seed=trial.seed), trial.text)
+        tell("memorized", number + 1, len(memorized))
+    touched, others, identical = [], [], []
+    for number, trial in enumerate(ordinary):
+        off, on = webui.one(trial.text, seed=trial.seed), webui.one(trial.text, {"mode": "suppress"}, seed=trial.seed)
+        others.append(on.report)
+        touched.append(on.report.verdict == "suppressed")
+        identical.append(on.equals(off))
+        tell("ordinary", number + 1, len(ordinary))
+    for report in (*reports, *others):
+        assert report.profile is not None, report.reason
+        assert report.profile.match == "exact", report.profile
+    return Side(
+        "WebUI",
+        np.array(before),
+        np.array(after),
+        np.array(flagged),
+        np.array([report.score for report in reports]),
+        np.array([early(report) for report in reports]),
+        np.array(touched),
+        np.array([report.score for report in others]),
+        np.array([early(report) for report in others]),
+        np.array(identical),
+    )
+
+
+def early(report):
+    """Highest excess of the first evaluations, read from the badge's curve."""
+    region = load_tools()[2]["txt2img"]
+    width, trace = region.threshold(report.sensitivity), report.trace
+    return max(
+        width * (2 * math.log(norm) - math.log(low) - math.log(high)) / (math.log(high) - math.log(low))
+        for norm, low, high in list(zip(trace.norm, trace.low, trace.high, strict=True))[:FIRST]
+    )
+
+
+def tell(what, done, total):
+    """Progress, on a terminal's own line."""
+    if sys.stderr.isatty() or done % 50 == 0:
+        sys.stderr.write(f"\r{what} {done} of {total}" + ("" if done < total and sys.stderr.isatty() else "\n"))
+
+
+def compare(lab, webui):
+    """The table, and what no figure of one side alone tells."""
+    ours, theirs = lab.rows(), webui.rows()
+    rows = [[name, value, theirs[name]] for name, value in ours.items()]
+    pairs = (
+        (lab.flagged, webui.flagged),
+        (lab.ordinary_flagged, webui.ordinary_flagged),
+    )
+    same = sum(int((one == other).sum()) for one, other in pairs)
+    scores = np.concatenate([abs(lab.scores - webui.scores), abs(lab.ordinary_scores - webui.ordinary_scores)])
+    rows += [
+        ["same verdict on both sides", "", f"{same} of {len(scores)}"],
+        ["difference of scores, in deviations: median, largest", "", f"{np.median(scores):.4f}, {scores.max():.3f}"],
+    ]
+    return table(["Euler 20, CFG 7.5, tuning split", "bench's sampler", "through the WebUI"], rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Compare the lab's bench with the same through a real WebUI.")
+    parser.add_argument("--webui", default=os.environ.get("MEMSTAB_WEBUI"), help="the WebUI's folder, or its address")
+    parser.add_argument("--seeds", type=int, default=5, help="pictures of each memorized prompt")
+    parser.add_argument("--ordinary", type=int, default=400, help="pictures of ordinary prompts")
+    parser.add_argument("--out", type=Path, help="file for scores and likenesses, as JSON")
+    args = parser.parse_args()
+    if not args.webui:
+        parser.error("no WebUI: say where with --webui FOLDER or MEMSTAB_WEBUI=FOLDER")
+    torch.set_num_threads(1)
+    split = load_splits()["tuning"]
+    memorized = memorized_trials(split, args.seeds, SEED_BASES["memorized"], ("heavy", "medium"))
+    ordinary = plain_trials(split["ordinary"][: args.ordinary], SEED_BASES["ordinary"])
+    known = Truth(load_tools()[0], split["memorized"])
+    if args.webui.startswith("http"):
+        webui = of_the_webui(Client(args.webui), known, memorized, ordinary)
+    else:
+        with tempfile.TemporaryDirectory() as data, running(args.webui, Path(data), "--api") as client:
+            webui = of_the_webui(client, known, memorized, ordinary)
+    lab = of_the_lab(memorized, ordinary)
+    if args.out is not None:
+        sides = [
+            {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(side).items()}
+            for side in (lab, webui)
+        ]
+        args.out.write_text(json.dumps(sides), encoding="utf-8")
+    print(compare(lab, webui))
+
+
+if __name__ == "__main__":
+    main()
