@@ -13,6 +13,7 @@ from lib_memstab.core.profile import Checkpoint, Mode
 from lib_memstab.host.job import PassFacts
 from lib_memstab.host.port import HostError, Schedule
 
+END_OF_WORD = "</w>"
 MISSING_HOOK = "this WebUI is too old: MemStab needs 1.10 or newer"
 
 
@@ -49,6 +50,17 @@ class WebUI:
     def end_mark(self) -> int:
         """Token number of the end mark."""
         return self._tokenizer().id_end
+
+    def vocabulary(self) -> list[str]:
+        """Words the text model has an entry of its own for, the most frequent first; empty if it does not say.
+
+        CLIP's tokenizers number their entries by how often they were seen, and mark a word's end.
+        """
+        tokenizer: Any = getattr(self._tokenizer(), "tokenizer", None)
+        if not hasattr(tokenizer, "get_vocab"):
+            return []
+        entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+        return [entry.removesuffix(END_OF_WORD) for entry, _ in entries if entry.endswith(END_OF_WORD)]
 
     def _tokenizer(self) -> Any:
         """The text model that knows how prompts become chunks; SDXL has one inside its conditioner."""

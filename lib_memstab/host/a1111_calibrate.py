@@ -18,12 +18,16 @@ from lib_memstab.host.a1111 import WebUI
 from lib_memstab.host.calibrate import Batch, Plan, Sampled
 from lib_memstab.host.rows import Parts, read
 
+CHEAP = "Approx cheap"
+"""The WebUI's name for decoding without the decoder, for pictures that nobody looks at."""
+
 
 class Recording:
     """Watches a job without touching it and keeps what a calibration needs; errors end the calibration, not the job."""
 
     def __init__(self) -> None:
         self.recorder = Recorder()
+        self.response: Tensor | None = None
         self.shape: tuple[int, ...] = ()
         self.error: Exception | None = None
         self._parts: Parts | None = None
@@ -40,7 +44,10 @@ class Recording:
                 batch = params.denoiser.sampler.sampler_extra_args["cond"].batch
                 self._parts = Parts.of([[part.weight for part in own] for own in batch], out.device)
             rows = read(params.x, params.sigma, out, self._parts, getattr(params.denoiser, "alphas", None))
-            self.recorder.update(measure(rows.sigma, rows.eps_cond, rows.eps_uncond))
+            measurement = measure(rows.sigma, rows.eps_cond, rows.eps_uncond)
+            self.recorder.update(measurement)
+            if self.response is None:
+                self.response = measurement.update_norm()
             self.shape = tuple(out.shape)
         except Exception as error:  # noqa: BLE001 - raised again when the job is over, where the host does not swallow it
             self.error = error
@@ -70,6 +77,10 @@ class Sampling:
             finally:
                 shared.state.end()
 
+    def vocabulary(self) -> Sequence[str]:
+        """Words the text model has an entry for, the most frequent first; empty if it does not say."""
+        return self._host.vocabulary()
+
     def interrupt(self) -> None:
         """End the batch that is being sampled at its next step."""
         shared.state.interrupt()
@@ -82,22 +93,24 @@ class Sampling:
             "negative_prompt": batch.negatives,
             "seed": batch.seeds,
             "subseed": batch.seeds,
-            "sampler_name": plan.sampler,
+            "sampler_name": batch.way.sampler,
             "scheduler": plan.scheduler,
             "batch_size": len(batch.prompts),
             "n_iter": 1,
-            "steps": plan.steps,
-            "cfg_scale": batch.guidance,
+            "steps": batch.steps,
+            "cfg_scale": batch.way.guidance,
             "width": plan.width,
             "height": plan.height,
             "do_not_save_samples": True,
             "do_not_save_grid": True,
+            "restore_faces": False,
+            "override_settings": {} if batch.wanted else {"sd_vae_decode_method": CHEAP},
         }
         if batch.mode == "txt2img":
             job = StableDiffusionProcessingTxt2Img(**settings)
         else:
             job = StableDiffusionProcessingImg2Img(
-                init_images=list(pictures), denoising_strength=batch.strength, **settings
+                init_images=list(pictures), denoising_strength=batch.way.strength, **settings
             )
         recording = Recording()
         with closing(job) as p:
@@ -109,5 +122,7 @@ class Sampling:
         if recording.error is not None:
             raise recording.error
         curves, starts = recording.recorder.curves()
+        assert recording.response is not None
+        response = recording.response.double().cpu().numpy()
         _, channels, height, width = recording.shape
-        return Sampled(curves, starts, channels, (height, width), processed.images[: len(batch.prompts)])
+        return Sampled(curves, starts, response, channels, (height, width), processed.images[: len(batch.prompts)])

@@ -13,7 +13,7 @@ from modules.ui_components import InputAccordion
 
 from lib_memstab import badge
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host.calibrate import Calibrator
+from lib_memstab.host.calibrate import SCALES, Calibrator
 from lib_memstab.host.plan import read_plan
 from lib_memstab.settings import TABLE, TITLE, Setting, SettingsError, row
 
@@ -125,6 +125,7 @@ def _calibrating(behind: Behind, values: Sequence[Any]) -> Iterator[str]:
     body = {names.get(name, name): value for name, value in zip(SAMPLING, values, strict=False)}
     for whole in ("steps", "width", "height"):
         body[whole] = int(body[whole])
+    body["guidance"] = [body["guidance"], *(scale for scale in SCALES if scale != body["guidance"])]
     try:
         plan = read_plan(body, behind.samplers(), behind.schedulers())
     except SettingsError as error:

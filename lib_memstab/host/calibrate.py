@@ -1,17 +1,20 @@
 """Calibration inside the WebUI: ordinary prompts on the loaded checkpoint, measured, and a profile saved.
 
-txt2img goes round the guidance scales, with and without a negative prompt; img2img starts from the pictures that came
-of it, at strengths in turn. One calibration runs at a time, in a thread of its own, in the WebUI's queue.
+First one evaluation of many candidates tells which prompts the checkpoint reads (see `ordinary`). txt2img then goes
+round the guidance scales, with and without a negative prompt, and a sampler that begins lower; img2img starts from the
+pictures that came of it, at strengths in turn. One calibration runs at a time, in a thread of its own, in the WebUI's
+queue.
 """
 
 from __future__ import annotations
 
 import datetime
 import logging
+import math
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -20,11 +23,21 @@ import torch
 from lib_memstab import __version__
 from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Mode, Profile, Statistic, Versions
 from lib_memstab.core.region import MIN_TRAJECTORIES, Conditions, FloatArray, learn
+from lib_memstab.host.ordinary import KEPT, SOURCE, best_read, candidates, ordinary_prompts
 
 log = logging.getLogger("memstab")
 
 STRENGTHS = (0.75, 0.5, 0.9, 0.3)
+SCALES = (7.0, 3.0, 1.0, 12.0)
+"""Guidance scales where the caller names none; as many of them as the trajectories are enough for."""
+
+MOST_PROMPTS = 256
+"""Trajectories up to which more of them bring more prompts to choose from."""
+
 SEED = 700_000
+TIMESTEPS, SIGMAS = "DDIM", "Euler"
+"""A sampler over timesteps begins at another noise level than those over sigmas: a calibration tries both kinds."""
+OVER_TIMESTEPS = ("DDIM", "DDIM CFG++", "PLMS", "UniPC")
 State = Literal["idle", "waiting", "running", "done", "stopped", "failed"]
 
 
@@ -36,11 +49,10 @@ class Plan:
         name: of the profile; empty: the checkpoint's.
         sampler, scheduler, steps, width, height: as in any job.
         guidance: scales to calibrate at; the first one gets most trajectories.
+        prompts: ordinary prompts, gone round; empty: MemStab chooses those that the checkpoint reads.
         trajectories: ordinary images in each mode.
         batch_size: images at once.
         modes: what to calibrate for; img2img also serves hires passes, and needs txt2img before it.
-        prompts: ordinary prompts; as many as there are are gone round.
-        source: one line on where they come from.
     """
 
     sampler: str
@@ -49,41 +61,76 @@ class Plan:
     width: int
     height: int
     guidance: tuple[float, ...]
-    prompts: tuple[str, ...]
-    source: str
+    prompts: tuple[str, ...] = ()
     name: str = ""
     trajectories: int = 256
     batch_size: int = 4
     modes: tuple[Mode, ...] = ("txt2img", "img2img")
 
-    def ways(self) -> list[tuple[float, bool]]:
-        """Guidance scale and whether there is a negative prompt, in turn."""
-        first = self.guidance[0]
-        return [(first, False), (first, True), (first, False), *((scale, False) for scale in self.guidance[1:])]
+    def ways(self, mode: Mode) -> list[Way]:
+        """Ways of sampling, each with its share of the trajectories."""
+        first, *others = self.guidance
+        if mode == "img2img":
+            return [Way(first, self.sampler, strength=strength) for strength in STRENGTHS]
+        other_kind = SIGMAS if self.sampler in OVER_TIMESTEPS else TIMESTEPS
+        low = sorted(scale for scale in others if 2 <= scale < first)[:1]
+        return [
+            Way(first, self.sampler),
+            Way(first, self.sampler, negative=True),
+            Way(first, other_kind),
+            Way(first, self.sampler),
+            *(Way(scale, self.sampler) for scale in others),
+            *(Way(scale, self.sampler, negative=True) for scale in low),
+        ]
 
     def fewest(self) -> int:
         """Trajectories below which some way of sampling has too few to make a band."""
-        return MIN_TRAJECTORIES * max(len(self.ways()) + 1, len(STRENGTHS))
+        return MIN_TRAJECTORIES * max(len(self.ways(mode)) for mode in self.modes)
+
+    def candidates(self) -> int:
+        """How many prompts MemStab chooses from; none where the caller gave prompts."""
+        return 0 if self.prompts else round(min(self.trajectories, MOST_PROMPTS) / KEPT)
+
+    def batches(self) -> int:
+        """Batches in all."""
+        turns = [(turn, len(ways)) for ways in map(self.ways, self.modes) for turn in range(len(ways))]
+        jobs = [self.candidates(), *(len(range(turn, self.trajectories, count)) for turn, count in turns)]
+        return sum(math.ceil(images / self.batch_size) for images in jobs)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Images sampled at once: prompts, seeds and negative prompts of each, and how."""
+class Way:
+    """One way of sampling: guidance scale, sampler, whether with a negative prompt, img2img's denoising strength."""
 
-    prompts: list[str]
-    seeds: list[int]
-    negatives: list[str]
     guidance: float
-    mode: Mode
+    sampler: str
+    negative: bool = False
     strength: float = 1.0
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Images sampled at once: prompts, seeds and negative prompts of each, and how.
+
+    `wanted`: whether its pictures are; they cost the decoder's time.
+    """
+
+    prompts: list[str]
+    seeds: list[int]
+    negatives: list[str]
+    mode: Mode
+    way: Way
+    steps: int
+    wanted: bool = False
+
+
+@dataclass(frozen=True)
 class Sampled:
-    """What came of a batch: its curves [B, K], first noise levels [B], latent size, and the pictures."""
+    """What came of a batch: curves [B, K], first noise levels [B] and update norms [B], latent size, the pictures."""
 
     curves: FloatArray
     starts: FloatArray
+    response: FloatArray
     channels: int
     size: tuple[int, int]
     pictures: list[Any]
@@ -104,6 +151,9 @@ class Machine(Protocol):
     def run(self, work: Callable[[], None], batches: int) -> None:
         """Do `work` as one job of the host's queue, with a progress over so many batches."""
 
+    def vocabulary(self) -> Sequence[str]:
+        """Words the text model has an entry for, the most frequent first; empty if it does not say."""
+
     def interrupt(self) -> None:
         """End the batch that is being sampled at its next step."""
 
@@ -112,26 +162,34 @@ class Machine(Protocol):
 
 
 def batches_of(plan: Plan, mode: Mode) -> list[Batch]:
-    """The batches of one mode; a batch has one way of sampling."""
-    ways = plan.ways() if mode == "txt2img" else [(plan.guidance[0], False)] * len(STRENGTHS)
-    count, found = len(ways), []
-    for turn, (guidance, negative) in enumerate(ways):
-        places = range(turn, plan.trajectories, count)
-        for start in range(0, len(places), plan.batch_size):
-            own = places[start : start + plan.batch_size]
+    """The batches of one mode, of a plan that has prompts; a batch has one way of sampling."""
+    ways, found = plan.ways(mode), []
+    wanted = mode == "txt2img" and "img2img" in plan.modes
+    for turn, way in enumerate(ways):
+        for own in _cut(range(turn, plan.trajectories, len(ways)), plan.batch_size):
             prompts = [plan.prompts[place % len(plan.prompts)] for place in own]
-            others = [plan.prompts[(place + 1) % len(plan.prompts)] for place in own]
-            found.append(
-                Batch(
-                    prompts,
-                    [SEED + place for place in own],
-                    others if negative else [""] * len(own),
-                    guidance,
-                    mode,
-                    1.0 if mode == "txt2img" else STRENGTHS[turn],
-                )
-            )
+            negatives = [_negative(plan, place) if way.negative else "" for place in own]
+            found.append(Batch(prompts, [SEED + place for place in own], negatives, mode, way, plan.steps, wanted))
     return found
+
+
+def _negative(plan: Plan, place: int) -> str:
+    """A negative prompt: in turn another of the plan's prompts, and one of the list, which the model may not read."""
+    source = plan.prompts if place // len(plan.ways("txt2img")) % 2 else ordinary_prompts()
+    return source[(place + 1) % len(source)]
+
+
+def reading(plan: Plan, prompts: Sequence[str]) -> list[Batch]:
+    """Batches of one evaluation each, which tell how much the candidates move the model."""
+    way = Way(plan.guidance[0], SIGMAS)
+    return [
+        Batch([prompts[place] for place in own], [SEED + place for place in own], [""] * len(own), "txt2img", way, 1)
+        for own in _cut(range(len(prompts)), plan.batch_size)
+    ]
+
+
+def _cut(places: range, size: int) -> list[range]:
+    return [places[start : start + size] for start in range(0, len(places), size)]
 
 
 @dataclass
@@ -168,8 +226,8 @@ class Calibrator:
         with self._guard:
             if self.busy:
                 return False
-            modes = len(plan.modes)
-            self.progress = Progress("waiting", 0, plan.trajectories * modes, "waiting for the job before it")
+            total = plan.candidates() + plan.trajectories * len(plan.modes)
+            self.progress = Progress("waiting", 0, total, "waiting for the job before it")
             self._stop.clear()
         threading.Thread(target=self._run, args=(plan,), name="memstab-calibration", daemon=True).start()
         return True
@@ -187,8 +245,7 @@ class Calibrator:
 
     def _run(self, plan: Plan) -> None:
         try:
-            batches = sum(len(batches_of(plan, mode)) for mode in plan.modes)
-            self._machine.run(lambda: self._work(plan), batches)
+            self._machine.run(lambda: self._work(plan), plan.batches())
         except Exception as error:
             self._end("failed", f"{type(error).__name__}: {error}")
             log.warning("MemStab's calibration failed: %s", error, exc_info=error)
@@ -197,7 +254,7 @@ class Calibrator:
         if self.stopping():
             self._end("stopped", "stopped before it began; nothing was saved")
             return
-        self.progress.state, self.progress.message = "running", "sampling ordinary prompts"
+        self.progress.state = "running"
         profile = self._calibrate(plan)
         if profile is None:
             self._end("stopped", "stopped; nothing was saved, and an older profile is as it was")
@@ -214,20 +271,29 @@ class Calibrator:
         checkpoint = self._machine.checkpoint()
         calibrations: dict[Mode, Calibration] = {}
         pictures: list[Any] = []
-        channels = 0
+        channels, source = 0, "prompts the caller gave"
+        if not plan.prompts:
+            self.progress.message = "looking which prompts the checkpoint reads"
+            prompts = candidates(self._machine.vocabulary(), plan.candidates())
+            read = self._sample(plan, reading(plan, prompts), pictures)
+            if read is None:
+                return None
+            response = np.concatenate([one.response for _, one in read])
+            plan, source = replace(plan, prompts=best_read(prompts, response)), SOURCE
+        self.progress.message = "sampling ordinary prompts"
         for mode in plan.modes:
-            sampled = self._sample(plan, mode, pictures)
+            sampled = self._sample(plan, batches_of(plan, mode), pictures)
             if sampled is None:
                 return None
             conditions = [
-                Conditions(batch.guidance, round(float(start), 3), any(batch.negatives))
+                Conditions(batch.way.guidance, round(float(start), 3), batch.way.negative)
                 for batch, one in sampled
                 for start in one.starts
             ]
             curves = np.concatenate([one.curves for _, one in sampled])
             channels, size = sampled[0][1].channels, sampled[0][1].size
             pictures = [picture for _, one in sampled for picture in one.pictures]
-            calibrations[mode] = calibration(plan, mode, curves, conditions, size)
+            calibrations[mode] = calibration(plan, curves, conditions, size, source)
         return Profile(
             name=plan.name or profile_name(checkpoint),
             checkpoint=checkpoint,
@@ -239,13 +305,15 @@ class Calibrator:
             modes=calibrations,
         )
 
-    def _sample(self, plan: Plan, mode: Mode, pictures: Sequence[Any]) -> list[tuple[Batch, Sampled]] | None:
-        """All batches of one mode; img2img goes round `pictures`. None if it was stopped."""
+    def _sample(
+        self, plan: Plan, batches: Sequence[Batch], pictures: Sequence[Any]
+    ) -> list[tuple[Batch, Sampled]] | None:
+        """All of these batches; img2img goes round `pictures`. None if it was stopped."""
         found: list[tuple[Batch, Sampled]] = []
         done = 0
-        for batch in batches_of(plan, mode):
-            count = len(batch.prompts)
-            start = [pictures[(done + place) % len(pictures)] for place in range(count)] if mode == "img2img" else []
+        for batch in batches:
+            count, from_picture = len(batch.prompts), batch.mode == "img2img"
+            start = [pictures[(done + place) % len(pictures)] for place in range(count)] if from_picture else []
             sampled = None if self.stopping() else self._machine.sample(plan, batch, start)
             if sampled is None or self.stopping():
                 return None
@@ -256,9 +324,9 @@ class Calibrator:
 
 
 def calibration(
-    plan: Plan, mode: Mode, curves: FloatArray, conditions: Sequence[Conditions], size: tuple[int, int]
+    plan: Plan, curves: FloatArray, conditions: Sequence[Conditions], size: tuple[int, int], source: str
 ) -> Calibration:
-    """One mode's region and what it was learned from; RegionError as `learn`."""
+    """One mode's region and what it was learned from, `source` the prompts; RegionError as `learn`."""
     region = learn(curves, conditions)
     scales = [one.guidance for one in conditions]
     covered = Covered(
@@ -268,7 +336,7 @@ def calibration(
         guidance=(min(scales), max(scales)),
         sizes=(size,),
         trajectories=region.count,
-        prompts=plan.source,
+        prompts=source,
     )
     return Calibration(region, covered)
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from lib_memstab.core.profile import Mode, ProfileError, check_name
-from lib_memstab.host.calibrate import Plan
-from lib_memstab.host.ordinary import SOURCE, ordinary_prompts
+from lib_memstab.host.calibrate import SCALES, Plan
 from lib_memstab.settings import SettingsError
 
 MAX_PROMPTS = 4096
@@ -29,7 +28,7 @@ def read_plan(body: object, samplers: Collection[str], schedulers: Collection[st
         "steps": (20, _whole(1, 150)),
         "width": (512, _whole(64, 2048, 8)),
         "height": (512, _whole(64, 2048, 8)),
-        "guidance": (7.0, _scales),
+        "guidance": (None, _scales),
         "trajectories": (256, _whole(8, 4096)),
         "batch_size": (4, _whole(1, 64)),
         "modes": ("both", _one_of(MODES)),
@@ -39,12 +38,9 @@ def read_plan(body: object, samplers: Collection[str], schedulers: Collection[st
         if field not in readers:
             raise SettingsError(str(field)[:40], f"one of {', '.join(readers)}", field)
     values = {field: read(field, body.get(field, default)) for field, (default, read) in readers.items()}
-    prompts = values.pop("prompts")
-    plan = Plan(
-        **{**values, "modes": MODES[values["modes"]]},
-        prompts=prompts or ordinary_prompts(),
-        source="prompts the caller gave" if prompts else SOURCE,
-    )
+    wanted = [values["guidance"]] if values["guidance"] else [SCALES[:count] for count in range(len(SCALES), 0, -1)]
+    plans = [Plan(**{**values, "modes": MODES[values["modes"]], "guidance": scales}) for scales in wanted]
+    plan = next((one for one in plans if one.trajectories >= one.fewest()), plans[-1])
     if plan.trajectories < plan.fewest():
         raise SettingsError("trajectories", f"at least {plan.fewest()} with these guidance scales", plan.trajectories)
     return plan
@@ -79,17 +75,19 @@ def _whole(low: int, high: int, step: int = 1) -> Callable[[str, Any], int]:
     return read
 
 
-def _scales(field: str, value: Any) -> tuple[float, ...]:
+def _scales(field: str, value: Any) -> tuple[float, ...] | None:
+    if value is None:
+        return None
     scales = value if isinstance(value, list) else [value]
     fits = all(type(scale) in (int, float) and 1 <= scale <= 30 for scale in scales)
     if not (1 <= len(scales) <= 8 and fits and len(set(scales)) == len(scales)):
-        raise SettingsError(field, "a number from 1 to 30, or up to 8 different ones", value)
+        raise SettingsError(field, "null, a number from 1 to 30, or up to 8 different ones", value)
     return tuple(float(scale) for scale in scales)
 
 
-def _prompts(field: str, value: Any) -> tuple[str, ...] | None:
+def _prompts(field: str, value: Any) -> tuple[str, ...]:
     if value is None:
-        return None
+        return ()
     fits = isinstance(value, list) and 8 <= len(value) <= MAX_PROMPTS
     if not (fits and all(isinstance(one, str) and len(one) <= 2000 for one in value)):
         raise SettingsError(field, f"null, or 8 to {MAX_PROMPTS} texts", value)

@@ -9,12 +9,13 @@ import pytest
 
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import GRID
-from lib_memstab.host.calibrate import STRENGTHS, Calibrator, Plan, Sampled, batches_of, profile_name
-from lib_memstab.host.ordinary import ordinary_prompts
+from lib_memstab.host.calibrate import SCALES, STRENGTHS, Calibrator, Plan, Sampled, batches_of, profile_name
+from lib_memstab.host.ordinary import best_read, candidates, ordinary_prompts
 from lib_memstab.host.plan import read_plan
 from lib_memstab.settings import SettingsError
 
-PLAN = Plan("Euler", "Automatic", 20, 128, 128, (7.5, 1.0), ordinary_prompts(), "test", trajectories=64, batch_size=5)
+PLAN = Plan("Euler", "Automatic", 20, 128, 128, (7.5, 1.0), ordinary_prompts(), trajectories=64, batch_size=5)
+WORDS = [f"word{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
 CHOICES = (["Euler", "DDIM"], ["Automatic", "Karras"])
 
 
@@ -37,6 +38,9 @@ class Machine:
     def prediction(self):
         return "epsilon"
 
+    def vocabulary(self):
+        return WORDS
+
     def run(self, work, batches):
         self.total = batches
         work()
@@ -52,8 +56,10 @@ class Machine:
         self.starts.append(list(pictures))
         chance = np.random.default_rng(batch.seeds[0])
         curves = 0.01 * chance.standard_normal((len(batch.prompts), len(GRID)))
-        start = 15.0 if batch.mode == "txt2img" else 10 * batch.strength
-        return Sampled(curves, np.full(len(curves), start), 4, (16, 16), [f"picture {seed}" for seed in batch.seeds])
+        start = {"Euler": 15.0, "DDIM": 12.0}[batch.way.sampler] * batch.way.strength
+        response = np.array([float("wordc" in prompt) for prompt in batch.prompts])
+        pictures = [f"picture {seed}" for seed in batch.seeds]
+        return Sampled(curves, np.full(len(curves), start), response, 4, (16, 16), pictures)
 
 
 def finished(calibrator):
@@ -74,7 +80,14 @@ def test_a_profile_comes_of_ordinary_prompts_in_both_modes():
     [profile] = saved
     assert progress.profile == profile.name == "my model"
     bands = [band.conditions for band in profile.modes["txt2img"].region.bands]
-    assert {(band.guidance, band.negative) for band in bands} == {(7.5, False), (7.5, True), (1.0, False)}
+    assert {(band.guidance, band.negative, band.start) for band in bands} == {
+        (7.5, False, 15.0),
+        (7.5, True, 15.0),
+        (7.5, False, 12.0),
+        (1.0, False, 15.0),
+    }
+    assert {batch.wanted for batch in machine.batches if batch.mode == "txt2img"} == {True}
+    assert {batch.wanted for batch in machine.batches if batch.mode == "img2img"} == {False}
     assert len(profile.modes["img2img"].region.bands) == len(STRENGTHS)
     assert profile.modes["txt2img"].covered.guidance == (1.0, 7.5)
     begun = [picture for batch, own in zip(machine.batches, machine.starts, strict=True) for picture in own if batch]
@@ -130,13 +143,55 @@ def test_the_ordinary_prompts_are_many_and_always_the_same():
     assert min(map(len, prompts)) < 20 < 120 < max(map(len, prompts))
 
 
+def test_without_prompts_those_are_taken_that_the_model_reads():
+    machine, saved = Machine(), []
+    calibrator = Calibrator(machine, saved.append)
+    assert calibrator.start(replace(PLAN, prompts=()))
+    progress = finished(calibrator)
+    assert (progress.state, progress.done, progress.total) == ("done", 512 + 128, 512 + 128)
+    assert machine.total == len(machine.batches)
+    read = [batch for batch in machine.batches if batch.steps == 1]
+    assert sum(len(batch.prompts) for batch in read) == 512
+    used = {prompt for batch in machine.batches if batch.steps > 1 for prompt in batch.prompts}
+    assert used < {prompt for batch in read for prompt in batch.prompts}
+    assert all("wordc" in prompt.split() for prompt in used)
+    assert saved[0].modes["txt2img"].covered.prompts.startswith("MemStab's own list")
+
+
+def test_candidates_are_of_the_list_and_of_frequent_words():
+    found = candidates([*WORDS, "Not", "4", "a-b"], 800)
+    assert len(found) == 800
+    assert found == candidates([*WORDS, "Not", "4", "a-b"], 800)
+    assert set(found[:200]) <= set(ordinary_prompts())
+    words = [word for prompt in found[200:] for word in prompt.split()]
+    assert set(words) == set(WORDS)
+    assert words.count("worda") > 2 * words.count("wordz")
+    assert candidates(["few", "words"], 600) == (*ordinary_prompts(), *ordinary_prompts()[:88])
+
+
+def test_the_best_read_are_the_strongest_but_the_very_first():
+    prompts = [str(place) for place in range(640)]
+    kept = best_read(prompts, -np.arange(640.0))
+    assert sorted(map(int, kept)) == list(range(10, 80))
+    assert kept != tuple(sorted(kept, key=int))
+
+
 def test_a_plan_has_defaults_for_all():
     plan = read_plan({}, *CHOICES)
-    assert (plan.sampler, plan.steps, plan.guidance, plan.modes) == ("Euler", 20, (7.0,), ("txt2img", "img2img"))
-    assert plan.prompts == ordinary_prompts()
+    assert (plan.sampler, plan.steps, plan.guidance, plan.modes) == ("Euler", 20, SCALES, ("txt2img", "img2img"))
+    assert plan.prompts == ()
+    assert plan.candidates() == 2048
     own = read_plan({"prompts": ["one"] * 8, "guidance": [7, 1], "modes": "txt2img", "name": "mine"}, *CHOICES)
     assert (own.guidance, own.modes, own.name) == ((7.0, 1.0), ("txt2img",), "mine")
-    assert own.source != plan.source
+    assert own.prompts == ("one",) * 8
+    assert own.candidates() == 0
+
+
+@pytest.mark.parametrize(("trajectories", "scales"), [(32, 1), (40, 1), (48, 2), (56, 3), (64, 4), (256, 4)])
+def test_few_trajectories_leave_scales_out_that_nobody_named(trajectories, scales):
+    plan = read_plan({"trajectories": trajectories}, *CHOICES)
+    assert plan.guidance == SCALES[:scales]
+    assert plan.trajectories >= plan.fewest()
 
 
 @pytest.mark.parametrize(
@@ -174,7 +229,7 @@ def test_a_plan_has_enough_trajectories_for_every_band():
         fewest = replace(plan, trajectories=plan.fewest())
         ways = {}
         for batch in batches_of(fewest, "txt2img"):
-            key = (batch.guidance, any(batch.negatives))
+            key = (batch.way.guidance, batch.way.sampler, batch.way.negative)
             ways[key] = ways.get(key, 0) + len(batch.prompts)
         assert min(ways.values()) >= 8
 
