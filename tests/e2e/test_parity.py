@@ -57,9 +57,11 @@ def test_jobs_in_a_row_leave_nothing_behind(calibrated, memorized, ordinary):
             "steps": chance.choice([8, 12, 20]),
             "sampler_name": chance.choice(["Euler", "DDIM", "DPM++ 2M", "Euler a", "UniPC"]),
             "cfg_scale": chance.choice([1.0, 4.0, 7.5]),
+            "negative_prompt": chance.choice(["", "", ordinary[9]]),
+            "width": chance.choice([128, 128, 192]),
             "memstab": chance.choice([None, {"mode": "detect"}, {"sensitivity": 20}, {"strength": 0.5}]),
         }
-        for _ in range(12)
+        for _ in range(24)
     ]
     alone = [calibrated.one(**kind) for kind in kinds]
     used = []
