@@ -37,6 +37,7 @@ MOST_PROMPTS = 256
 SEED = 700_000
 TIMESTEPS, SIGMAS = "DDIM", "Euler"
 """A sampler over timesteps begins at another noise level than those over sigmas: a calibration tries both kinds."""
+FEWEST_STEPS = 4
 OVER_TIMESTEPS = ("DDIM", "DDIM CFG++", "PLMS", "UniPC")
 State = Literal["idle", "waiting", "running", "done", "stopped", "failed"]
 
@@ -77,7 +78,8 @@ class Plan:
         return [
             Way(first, self.sampler),
             Way(first, self.sampler, negative=True),
-            Way(first, other_kind),
+            # With very few steps samplers over timesteps evaluate next to nothing.
+            Way(first, other_kind if self.steps >= FEWEST_STEPS else self.sampler),
             Way(first, self.sampler),
             *(Way(scale, self.sampler) for scale in others),
             *(Way(scale, self.sampler, negative=True) for scale in low),
