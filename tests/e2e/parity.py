@@ -4,8 +4,8 @@ python -m tests.e2e.parity --webui FOLDER [--seeds 5] [--ordinary 400] [--out FI
 
 FOLDER or an address as for the tests of this folder. Both sides judge by the shipped profile, Euler 20 steps, CFG 7.5,
 prompts of the tuning split. The lab compares latents with the training pictures' latents; of the WebUI there are only
-its PNGs, encoded again. Memorized prompts run in detect mode, those that were flagged again in suppress mode; ordinary
-ones run without MemStab and in suppress mode.
+its PNGs, encoded again. Memorized prompts run in detect and in suppress mode, ordinary ones without MemStab and in
+suppress mode.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from tests.e2e.conftest import Client, Truth, running
 
 FIRST = 3
 """Evaluations of the early ranking."""
+BATCH = 8
 
 
 @dataclass
@@ -90,39 +91,37 @@ def of_the_lab(memorized, ordinary):
 
 
 def of_the_webui(webui, known, memorized, ordinary):
-    """The WebUI, over its API, one picture a request."""
-    before, after, flagged, reports = [], [], [], []
-    for number, trial in enumerate(memorized):
-        seen = webui.one(trial.text, {"mode": "detect"}, seed=trial.seed)
-        reports.append(seen.report)
-        flagged.append(seen.report.verdict == "flagged")
-        before.append(known.similarity(seen, trial.text))
-        after.append(before[-1])
-        if flagged[-1]:
-            after[-1] = known.similarity(webui.one(trial.text, {"mode": "suppress"}, seed=trial.seed), trial.text)
-        tell("memorized", number + 1, len(memorized))
-    touched, others, identical = [], [], []
-    for number, trial in enumerate(ordinary):
-        off, on = webui.one(trial.text, seed=trial.seed), webui.one(trial.text, {"mode": "suppress"}, seed=trial.seed)
-        others.append(on.report)
-        touched.append(on.report.verdict == "suppressed")
-        identical.append(on.equals(off))
-        tell("ordinary", number + 1, len(ordinary))
+    """The WebUI, over its API."""
+    seen, after = (pictures_of(webui, memorized, {"mode": mode}) for mode in ("detect", "suppress"))
+    off, on = pictures_of(webui, ordinary, None), pictures_of(webui, ordinary, {"mode": "suppress"})
+    reports, others = [picture.report for picture in seen], [picture.report for picture in on]
     for report in (*reports, *others):
         assert report.profile is not None, report.reason
         assert report.profile.match == "exact", report.profile
     return Side(
         "WebUI",
-        np.array(before),
-        np.array(after),
-        np.array(flagged),
+        np.array([known.similarity(picture, trial.text) for picture, trial in zip(seen, memorized, strict=True)]),
+        np.array([known.similarity(picture, trial.text) for picture, trial in zip(after, memorized, strict=True)]),
+        np.array([report.verdict == "flagged" for report in reports]),
         np.array([report.score for report in reports]),
         np.array([early(report) for report in reports]),
-        np.array(touched),
+        np.array([report.verdict == "suppressed" for report in others]),
         np.array([report.score for report in others]),
         np.array([early(report) for report in others]),
-        np.array(identical),
+        np.array([one.equals(other) for one, other in zip(on, off, strict=True)]),
     )
+
+
+def pictures_of(webui, trials, memstab):
+    """A picture of each trial, in batches of prompts of their own; seeds rise by one, as the WebUI's do."""
+    found = []
+    for start in range(0, len(trials), BATCH):
+        part = trials[start : start + BATCH]
+        probe = {"prompts": [trial.text for trial in part]}
+        assert [trial.seed for trial in part] == list(range(part[0].seed, part[0].seed + len(part)))
+        found += webui.sample("", memstab, probe=probe, seed=part[0].seed, batch_size=len(part))
+        tell(memstab, len(found), len(trials))
+    return found
 
 
 def early(report):
@@ -135,10 +134,9 @@ def early(report):
     )
 
 
-def tell(what, done, total):
-    """Progress, on a terminal's own line."""
-    if sys.stderr.isatty() or done % 50 == 0:
-        sys.stderr.write(f"\r{what} {done} of {total}" + ("" if done < total and sys.stderr.isatty() else "\n"))
+def tell(memstab, done, total):
+    """Progress."""
+    sys.stderr.write(f"{memstab or 'without MemStab'}: {done} of {total}\n")
 
 
 def compare(lab, webui):
