@@ -169,8 +169,8 @@ def pytest_collection_modifyitems(config, items):
 
 
 @contextmanager
-def running(place, data, *arguments, answers="/sdapi/v1/options"):
-    """A WebUI of the folder `place` with the data folder `data`, until the block ends; `answers` is what it must do."""
+def running(place, data, *arguments):
+    """A WebUI of the folder `place` with the data folder `data`, until the block ends."""
     folder, port, log = Path(place).resolve(), free_port(), data / "log.txt"
     lay_out(data)
     python = os.environ.get("MEMSTAB_WEBUI_PYTHON") or str(folder / "venv" / "bin" / "python")
@@ -182,21 +182,21 @@ def running(place, data, *arguments, answers="/sdapi/v1/options"):
         )
     try:
         client = Client(f"http://127.0.0.1:{port}", data)
-        wait_for(client, answers, process, log)
+        wait_for(client, process, log)
         yield client
     finally:
         process.terminate()
         process.wait(60)
 
 
-def wait_for(client, page, process, log):
-    """Until the WebUI answers on this page, and be it that it wants a password."""
+def wait_for(client, process, log):
+    """Until the WebUI has the page of the extension that it loads last."""
     for _ in range(START_LIMIT_S):
         time.sleep(1)
         if process.poll() is not None:
             break
         try:
-            if client.call(page)[0] in (200, 401):
+            if client.call("/memstab-probe/record")[0] == 200:
                 return
         except OSError:
             continue
@@ -209,7 +209,7 @@ def webui(request, tmp_path_factory):
     if place.startswith("http"):
         yield Client(place)
         return
-    with running(place, tmp_path_factory.mktemp("webui"), "--api", answers="/memstab/v1/version") as client:
+    with running(place, tmp_path_factory.mktemp("webui"), "--api") as client:
         yield client
 
 

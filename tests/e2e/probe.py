@@ -104,5 +104,5 @@ script_callbacks.on_cfg_denoiser(CURRENT.denoiser)
 script_callbacks.on_cfg_denoised(CURRENT.denoised)
 script_callbacks.on_cfg_after_cfg(CURRENT.after)
 script_callbacks.on_app_started(
-    lambda _, app: app.add_api_route("/memstab-probe/record", lambda: RECORDS[0].events, methods=["GET"])
+    lambda _, app: app.add_api_route("/memstab-probe/record", lambda: [one.events for one in RECORDS], methods=["GET"])
 )

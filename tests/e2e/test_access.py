@@ -46,7 +46,7 @@ def test_a_password_of_the_webui_guards_memstabs_pages_too(folder, tmp_path):
 
 
 def test_without_the_webuis_api_there_are_no_pages_of_memstab(folder, tmp_path):
-    with running(folder, tmp_path, answers="/internal/ping") as webui:
+    with running(folder, tmp_path) as webui:
         for path, _ in PAGES:
             with pytest.raises(urllib.error.HTTPError) as refused:
                 urllib.request.urlopen(f"{webui.address}/memstab/v1{path}", timeout=60)

@@ -17,7 +17,7 @@ def record(webui):
             wish = {"record": True, "nudge": nudge, "prompts": prompts}
             rounds = len(prompts) // batch_size
             webui.sample("", probe=wish, sampler_name=sampler, batch_size=batch_size, n_iter=rounds)
-            _, known[key] = webui.call("/memstab-probe/record")
+            [known[key]] = webui.call("/memstab-probe/record")[1]
         return known[key]
 
     return run
