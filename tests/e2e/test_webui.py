@@ -226,7 +226,7 @@ def test_a_negative_prompt_and_cfg_1_are_measured(calibrated, memorized, ordinar
     for how in ({"negative_prompt": ordinary[4]}, {"cfg_scale": 1.0}, {"cfg_scale": 12.0}):
         off, detect = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT))
         assert detect.equals(off)
-        assert detect.report.verdict == "flagged"
+        assert detect.report.verdict == "flagged", (how, detect.report.score, detect.report.profile, detect.report.reason)
         plain, watched = (calibrated.one(ordinary[1], mode, **how) for mode in (None, {"sensitivity": 1000}))
         assert watched.report.verdict == "clear"
         assert watched.equals(plain)
@@ -264,13 +264,17 @@ def test_an_exception_of_another_extension_leaves_nothing_behind(calibrated, mem
 
 
 def xyz(webui, axis, values):
-    """Arguments of a job that is an X/Y/Z plot over one axis; its first picture is the grid."""
+    """Arguments of a job that is an X/Y/Z plot over one axis; its first picture is the grid.
+
+    `values` are a list where the WebUI offers a choice, a text otherwise.
+    """
     _, scripts = webui.call("/sdapi/v1/script-info")
     axes = next(one for one in scripts if one["name"] == "x/y/z plot" and not one["is_img2img"])["args"][0]["choices"]
     flags = [True, True, False, False, False, False, False, 0, False]  # legend, lone images, ...
+    chosen = isinstance(values, list)
     return {
         "script_name": "X/Y/Z plot",
-        "script_args": [axes.index(axis), values, [], *([0, "", []] * 2), *flags],
+        "script_args": [axes.index(axis), *(("", values) if chosen else (values, [])), *([0, "", []] * 2), *flags],
     }
 
 
@@ -409,7 +413,7 @@ def test_a_refiner_is_another_checkpoint_and_that_is_said(calibrated, memorized,
 
 
 def test_an_xyz_plot_over_checkpoints_measures_those_that_have_a_profile(calibrated, memorized):
-    pictures = calibrated.sample(memorized[2], DETECT, **xyz(calibrated, "Checkpoint name", f"memstab-lab,{OTHER}"))
+    pictures = calibrated.sample(memorized[2], DETECT, **xyz(calibrated, "Checkpoint name", ["memstab-lab", OTHER]))
     assert [one.report.verdict for one in pictures[1:]] == ["flagged", "not measured"]
     assert f"there is no profile for {OTHER}" in pictures[2].report.reason
     assert calibrated.one(memorized[2], DETECT).report.verdict == "flagged"
