@@ -6,6 +6,7 @@ and the processor. An address instead of a folder is one that runs already, with
 """
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -226,9 +227,10 @@ def known(splits):
 
 @pytest.fixture(scope="session")
 def calibrated(webui, splits):
-    """The WebUI with a usable profile of its checkpoint; made over the API if none is there."""
+    """The WebUI with a usable profile of its checkpoint: the shipped one, or one made over the API if that is not."""
     _, profiles = webui.call("/memstab/v1/profiles")
-    if not any(one["error"] is None and one["checkpoint"]["name"] == "memstab-lab" for one in profiles):
+    digest = hashlib.sha256((MODEL / "memstab-lab.safetensors").read_bytes()).hexdigest()
+    if not any(one["error"] is None and one["checkpoint"]["sha256"] == digest for one in profiles):
         plan = {
             "width": 128,
             "height": 128,

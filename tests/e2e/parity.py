@@ -112,14 +112,14 @@ def of_the_webui(webui, known, memorized, ordinary):
     )
 
 
-def pictures_of(webui, trials, memstab):
+def pictures_of(webui, trials, memstab, **how):
     """A picture of each trial, in batches of prompts of their own; seeds rise by one, as the WebUI's do."""
     found = []
     for start in range(0, len(trials), BATCH):
         part = trials[start : start + BATCH]
         probe = {"prompts": [trial.text for trial in part]}
         assert [trial.seed for trial in part] == list(range(part[0].seed, part[0].seed + len(part)))
-        found += webui.sample("", memstab, probe=probe, seed=part[0].seed, batch_size=len(part))
+        found += webui.sample("", memstab, probe=probe, seed=part[0].seed, batch_size=len(part), **how)
         tell(memstab, len(found), len(trials))
     return found
 

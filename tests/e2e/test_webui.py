@@ -226,7 +226,12 @@ def test_a_negative_prompt_and_cfg_1_are_measured(calibrated, memorized, ordinar
     for how in ({"negative_prompt": ordinary[4]}, {"cfg_scale": 1.0}, {"cfg_scale": 12.0}):
         off, detect = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT))
         assert detect.equals(off)
-        assert detect.report.verdict == "flagged", (how, detect.report.score, detect.report.profile, detect.report.reason)
+        assert detect.report.verdict == "flagged", (
+            how,
+            detect.report.score,
+            detect.report.profile,
+            detect.report.reason,
+        )
         plain, watched = (calibrated.one(ordinary[1], mode, **how) for mode in (None, {"sensitivity": 1000}))
         assert watched.report.verdict == "clear"
         assert watched.equals(plain)

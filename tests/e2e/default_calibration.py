@@ -1,0 +1,96 @@
+"""How honest a calibration by default is: false alarms and hits in many ways of sampling, as a table.
+
+python -m tests.e2e.default_calibration --webui FOLDER [--ordinary 200] [--only "CFG 3"]
+
+The WebUI calibrates itself by `POST /memstab/v1/calibrate` with nothing but the size, so with prompts of its own
+choice; then ordinary and memorized prompts of the tuning split run in detect mode. A hit is a flagged picture among
+those that are copies.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from lib_memstab.lab import truth
+from lib_memstab.lab.experiment import load_lab_model, load_splits
+from lib_memstab.lab.tables import share, table
+from lib_memstab.lab.tools import SEED_BASES
+from lib_memstab.lab.trials import memorized_trials, plain_trials
+from tests.e2e.conftest import Client, Truth, running
+from tests.e2e.parity import pictures_of
+
+WAYS = {
+    "Euler 20, CFG 7.5": {},
+    "CFG 12": {"cfg_scale": 12},
+    "CFG 5": {"cfg_scale": 5},
+    "CFG 3": {"cfg_scale": 3},
+    "CFG 1": {"cfg_scale": 1},
+    "negative prompt, a caption": {"negative_prompt": "a red circle on a striped background"},
+    "negative prompt, of quality": {"negative_prompt": "low quality, blurry, watermark"},
+    "Euler a 30": {"sampler_name": "Euler a", "steps": 30},
+    "DPM++ 2M Karras 25": {"sampler_name": "DPM++ 2M", "scheduler": "Karras", "steps": 25},
+    "DDIM 20": {"sampler_name": "DDIM"},
+    "UniPC 12": {"sampler_name": "UniPC", "steps": 12},
+    "Euler 10": {"steps": 10},
+    "Euler 50": {"steps": 50},
+    "img2img .75": {"page": "img2img", "denoising_strength": 0.75},
+    "img2img .5": {"page": "img2img", "denoising_strength": 0.5},
+}
+
+
+def calibrate(webui):
+    """A calibration by default, and how long it took, in seconds."""
+    start = time.monotonic()
+    status, answer = webui.call("/memstab/v1/calibrate", {"width": 128, "height": 128}, "POST")
+    assert status == 202, answer
+    while webui.call("/memstab/v1/calibrate")[1]["state"] in ("waiting", "running"):
+        time.sleep(1)
+    progress = webui.call("/memstab/v1/calibrate")[1]
+    assert progress["state"] == "done", progress
+    return time.monotonic() - start
+
+
+def row(webui, known, name, memorized, ordinary):
+    """One way of sampling: name, false alarms, hits, and whether the profile says it is for that."""
+    how = dict(WAYS[name])
+    if "page" in how:
+        how["init_images"] = [webui.one("a red circle next to a blue star on a striped white background").data]
+    plain, copies = (pictures_of(webui, trials, {"mode": "detect"}, **how) for trials in (ordinary, memorized))
+    pairs = zip(copies, memorized, strict=True)
+    copied = [one for one, trial in pairs if known.similarity(one, trial.text) > truth.COPY_THRESHOLD]
+    alarms, hits = (sum(one.report.verdict == "flagged" for one in some) for some in (plain, copied))
+    return [name, share(alarms, len(plain)), share(hits, len(copied)), plain[0].report.profile.match]
+
+
+def main():
+    parser = argparse.ArgumentParser(description="False alarms and hits after a calibration by default.")
+    parser.add_argument("--webui", default=os.environ.get("MEMSTAB_WEBUI"), help="the WebUI's folder, or its address")
+    parser.add_argument("--ordinary", type=int, default=200, help="pictures of ordinary prompts in each way")
+    parser.add_argument("--only", nargs="*", choices=WAYS, default=list(WAYS), help="ways of sampling")
+    args = parser.parse_args()
+    if not args.webui:
+        parser.error("no WebUI: say where with --webui FOLDER or MEMSTAB_WEBUI=FOLDER")
+    torch.set_num_threads(1)
+    split = load_splits()["tuning"]
+    memorized = memorized_trials(split, 1, SEED_BASES["memorized"], ("heavy", "medium"))
+    ordinary = plain_trials(split["ordinary"][: args.ordinary], SEED_BASES["ordinary"])
+    known = Truth(load_lab_model(), split["memorized"])
+
+    def measure(webui):
+        print(f"calibrated in {calibrate(webui):.0f} s")
+        rows = [row(webui, known, name, memorized, ordinary) for name in args.only]
+        print(table(["way of sampling", "ordinary pictures flagged", "copies flagged", "profile"], rows))
+
+    if args.webui.startswith("http"):
+        measure(Client(args.webui))
+    else:
+        with tempfile.TemporaryDirectory() as data, running(args.webui, Path(data), "--api") as client:
+            measure(client)
+
+
+if __name__ == "__main__":
+    main()
