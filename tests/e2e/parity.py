@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -117,7 +118,8 @@ def pictures_of(webui, trials, memstab, **how):
     found = []
     for start in range(0, len(trials), BATCH):
         part = trials[start : start + BATCH]
-        probe = {"prompts": [trial.text for trial in part]}
+        # Brackets are emphasis to the WebUI.
+        probe = {"prompts": [re.sub(r"([()\[\]])", r"\\\1", trial.text) for trial in part]}
         assert [trial.seed for trial in part] == list(range(part[0].seed, part[0].seed + len(part)))
         found += webui.sample("", memstab, probe=probe, seed=part[0].seed, batch_size=len(part), **how)
         tell(memstab, len(found), len(trials))

@@ -41,11 +41,10 @@ def test_the_webui_measures_the_paths_that_the_lab_measures(calibrated, memorize
         ours = np.array([float(length) for _, length, _ in watcher.lengths._curve])
         theirs = np.array(report.trace.norm)
         assert len(ours) == len(theirs)
-        assert np.allclose([float(sigma) for sigma, _, _ in watcher.lengths._curve], report.trace.sigma, rtol=1e-3)
+        assert np.allclose([float(sigma) for sigma, _, _ in watcher.lengths._curve], report.trace.sigma, rtol=1e-5)
         gaps.append(abs(np.log(ours / theirs)).max())
-    # The WebUI's half-precision weights come by another way; nearly all pictures are the same to the eye.
-    assert np.median(gaps) < 0.01
-    assert max(gaps) < 0.1
+    # Both compute in float32 from the same half-precision weights: up to 8e-7 was seen, rounding and nothing else.
+    assert max(gaps) < 1e-5
 
 
 def test_jobs_in_a_row_leave_nothing_behind(calibrated, memorized, ordinary):

@@ -20,6 +20,8 @@ SAMPLERS = (
     "LMS", "Heun", "DPM2", "DPM2 a", "DPM fast", "DPM adaptive", "Restart", "DDIM", "DDIM CFG++", "PLMS", "UniPC",
     "LCM",
 )  # fmt: skip
+ROUGH = (("LMS", "Automatic"), ("PLMS", "Automatic"), ("PLMS", "Karras"))
+"""Multistep methods that do not come to the copy in 20 steps on this model: likenesses of .2 to .6 were seen."""
 DETECT, SUPPRESS = {"mode": "detect"}, {"mode": "suppress"}
 
 
@@ -59,11 +61,12 @@ def test_every_sampler_is_measured_suppressed_and_untouched_by_detection(
 ):
     how = {"sampler_name": sampler, "scheduler": scheduler}
     off, detect, suppress = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT, SUPPRESS))
-    assert known.copied(off, memorized[2])
+    assert known.copied(off, memorized[2]) or (sampler, scheduler) in ROUGH
     assert detect.equals(off)
     assert detect.report.verdict == "flagged"
     assert suppress.report.verdict == "suppressed"
     assert not known.copied(suppress, memorized[2])
+    assert known.similarity(suppress, memorized[2]) < known.similarity(off, memorized[2]) - 0.1
     assert detect.report.steps.measured == len(detect.report.trace.sigma)
     assert all(0.01 < sigma < 20 for sigma in detect.report.trace.sigma)
     plain, watched = (calibrated.one(ordinary[1], mode, **how) for mode in (None, {"sensitivity": 1000}))
