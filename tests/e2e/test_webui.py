@@ -357,15 +357,24 @@ def test_a_stopped_calibration_leaves_the_profile_as_it_was(calibrated, splits, 
     assert calibrated.call("/memstab/v1/calibrate", method="DELETE")[0] == 409
 
 
-def test_a_calibration_by_default_makes_a_profile_and_changes_no_picture(calibrated, memorized, ordinary):
+@pytest.fixture
+def by_default(calibrated):
+    """Name of a profile to make, gone after the test, so that no other test is judged by it."""
+    if calibrated.folder is None:
+        pytest.skip("a profile would stay behind in a WebUI that runs already")
+    yield "by default"
+    (calibrated.folder / "models" / "MemStab" / "by default.json").unlink(missing_ok=True)
+
+
+def test_a_calibration_by_default_makes_a_profile_and_changes_no_picture(calibrated, memorized, ordinary, by_default):
     before = calibrated.one(ordinary[0])
-    plan = {"name": "by default", "width": 128, "height": 128, "trajectories": 64, "batch_size": 16}
+    plan = {"name": by_default, "width": 128, "height": 128, "trajectories": 64, "batch_size": 16}
     assert calibrated.call("/memstab/v1/calibrate", plan, "POST")[0] == 202
     wait_until(lambda: calibrated.call("/memstab/v1/calibrate")[1]["state"] not in ("waiting", "running"))
     progress = calibrated.call("/memstab/v1/calibrate")[1]
     assert (progress["state"], progress["done"]) == ("done", progress["total"])
     assert calibrated.one(ordinary[0]).equals(before)
-    own = {"mode": "detect", "profile": "by default"}
+    own = {"mode": "detect", "profile": by_default}
     flagged = [calibrated.one(prompt, own).report.verdict for prompt in memorized[:4]]
     assert flagged == ["flagged"] * 4
     clear = [calibrated.one(prompt, own).report.verdict for prompt in ordinary[:12]]
