@@ -28,11 +28,15 @@ class TextRows:
         empty: features of the empty prompt, [B, T, D] or [1, T, D].
         words: bool [B, T]; the begin mark and the user's words. All else is end marks and padding.
         owner: int64 [R], where an image has several text rows: which image each of the R rows belongs to.
+        halves, glimpses: features of the prompt read in windows of half of it, and of three tokens, [B, T, D] (see
+            `core.windows`); None where the host cannot encode pieces of a prompt.
     """
 
     empty: Tensor
     words: Tensor
     owner: Tensor | None = None
+    halves: Tensor | None = None
+    glimpses: Tensor | None = None
 
     def of_rows(self, values: Tensor) -> Tensor:
         """What each image has, [B], as its text rows have it, [R]."""
@@ -230,54 +234,63 @@ def _centred(latent: Tensor) -> Tensor:
     return latent - latent.mean(dim=(2, 3), keepdim=True)
 
 
-class Graded(Expel):
-    """Expel, the firmer the clearer the flag: half at the bound, all of it from two deviations beyond."""
+class Windows(EndSwap):
+    """The prompt read in windows of half of it from the flag on, and the recalled picture kept out of the prediction.
 
-    name = "end swap, away, expel, graded"
-    WEAKEST = 0.5
-    FULL = 2.0
+    The words and their bindings stay, the caption as a whole is gone (`core.windows`); no guidance at the flag itself.
+    m = x - sigma eps_c at the first flagged evaluation is what the prompt recalls: the predicted x0 may correlate with
+    it (both without their channel means) by no more than `KEPT`.
+    Where the path, begun anew at the flag, leaves the region again, a piece of the prompt is enough to recall the
+    picture: then words are read three tokens at a time, and the end is the empty prompt's.
 
-    def __init__(self, strength: float = 1.0) -> None:
-        super().__init__(strength)
-        self._peak: Tensor | None = None
-
-    def firmness(self, flags: Flags) -> Tensor:
-        self._peak = flags.excess if self._peak is None else torch.maximum(self._peak, flags.excess)
-        evidence = ((self._peak - flags.threshold) / self.FULL).clamp(0, 1)
-        return (self.strength * (self.WEAKEST + (1 - self.WEAKEST) * evidence)).clamp(max=1)
-
-
-class ClosedLoop(Graded):
-    """Graded, and the path since the flag is watched anew: if it leaves the region again, the words go too.
-
-    Half of the words' share moves to the empty prompt's at the first time, all of it at the second; that evaluation
-    itself goes unguided.
+    Without the windows' text the end is swapped instead, both times.
     """
 
-    name = "closed loop"
+    name = "windows"
+    KEPT: ClassVar[float] = 0.3
 
     def __init__(self, strength: float = 1.0) -> None:
         super().__init__(strength)
         self._path = PathLength()
-        self._level: Tensor | None = None
+        self._again: Tensor | None = None
+        self._recalled: Tensor | None = None
 
     def condition(self, text: Tensor, rows: TextRows) -> Tensor:
-        swapped = super().condition(text, rows)
-        if self._level is None:
-            return swapped
-        return torch.lerp(swapped, rows.empty.to(text).expand_as(text), spread(rows.of_rows(self._level) / 2, text))
+        if self._firm is None or self._again is None:
+            return text
+        firm = rows.of_rows(self._firm)
+        if rows.halves is None or rows.glimpses is None:
+            return end_swapped(text, rows, firm)
+        read = torch.where(spread(rows.of_rows(self._again), text) > 0, rows.glimpses.to(text), rows.halves.to(text))
+        return torch.lerp(text, read, spread(firm, text))
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         measured = measure(evaluation.sigma, evaluation.eps_cond, evaluation.eps_uncond)
         length = self._path.update(measured.sigma, measured.update_norm(), measured.valid)
-        if self._level is None:
-            self._level = torch.zeros_like(length)
-        bound = flags.centre * (flags.threshold * flags.deviation).exp()
-        again = flags.before & (length > bound)
-        self._level = (self._level + again).clamp(max=2)
-        self._path.restart(again | ~flags.before)
-        guided = super().guide(evaluation, flags)
-        return torch.where(spread(again, guided) > 0, evaluation.eps_uncond, guided)
+        outside = flags.before & (length > flags.centre * (flags.threshold * flags.deviation).exp())
+        self._again = outside if self._again is None else self._again | outside
+        self._path.restart(~flags.before)
+        noise = spread(evaluation.sigma, evaluation.x).float()
+        seen = evaluation.x.float() - noise * evaluation.eps_cond.float()
+        fresh = spread(flags.before, seen) == 0
+        self._recalled = seen if self._recalled is None else torch.where(fresh, seen, self._recalled)
+        guided = super().guide(evaluation, flags).float()
+        assert self._firm is not None
+        x0 = evaluation.x.float() - noise * guided
+        excess = too_alike(x0, self._recalled, self.KEPT)
+        return (guided + spread(self._firm, excess) * excess / noise).to(evaluation.eps.dtype)
+
+
+def too_alike(latent: Tensor, other: Tensor, kept: float) -> Tensor:
+    """What to take from each latent [B, C, H, W] so that it correlates with `other` by `kept` and no more.
+
+    Correlation is the cosine without channel means; `kept` is below 1. Zero where it is lower already.
+    """
+    centred, toward = _centred(latent), _centred(other)
+    toward = toward / spread(toward.flatten(1).norm(dim=1).clamp(min=1e-9), toward)
+    along = (centred * toward).flatten(1).sum(1)
+    rest = (centred - spread(along, toward) * toward).flatten(1).norm(dim=1)
+    return spread((along - kept / (1 - kept**2) ** 0.5 * rest).clamp(min=0), toward) * toward
 
 
 RULES: dict[str, type[Rule]] = {
@@ -291,9 +304,8 @@ RULES: dict[str, type[Rule]] = {
         EndSwap,
         EndSwapAway,
         Expel,
-        Graded,
-        ClosedLoop,
+        Windows,
     )
 }
-DEFAULT_RULE = "end swap, away, expel"
+DEFAULT_RULE = "windows"
 """The rule that ships as default; `bench --rules` prints the table to hold it against."""

@@ -16,6 +16,7 @@ from lib_memstab.core.calibration import Recorder
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.region import FloatArray
 from lib_memstab.core.suppression import TextRows
+from lib_memstab.core.windows import GLIMPSES, HALVES, Chunk, read
 from lib_memstab.lab.sampling import Evaluate, Job, sample
 from lib_memstab.lab.sd1_layout import LabModel, load_checkpoint
 
@@ -43,7 +44,26 @@ def text_rows(model: LabModel, prompts: Sequence[str]) -> TextRows:
     """Which text rows of each prompt are the user's words, and what the empty prompt's rows are."""
     _, ends = model.tokenize(prompts)
     positions = torch.arange(model.config.text_positions, device=ends.device)
-    return TextRows(model.encode_prompts([""]), positions[None] < ends[:, None])
+    read = _in_windows(model, prompts)
+    return TextRows(
+        model.encode_prompts([""]), positions[None] < ends[:, None], halves=read[:, 0], glimpses=read[:, 1]
+    )
+
+
+@torch.no_grad()
+def _in_windows(model: LabModel, prompts: Sequence[str]) -> Tensor:
+    """Each prompt under both readings, [B, 2, T, D]."""
+    tokens, ends = model.tokenize(["", *prompts])
+    weights = (1.0,) * tokens.shape[1]
+    empty, *chunks = (
+        Chunk(tuple(row), weights, end - 1) for row, end in zip(tokens.tolist(), ends.tolist(), strict=True)
+    )
+
+    def encode(parts: Sequence[Chunk]) -> Tensor:
+        return model.encode_tokens(torch.tensor([part.tokens for part in parts], device=tokens.device))
+
+    texts = {chunk: read(chunk, empty, encode, (HALVES, GLIMPSES)) for chunk in dict.fromkeys(chunks)}
+    return torch.stack([texts[chunk] for chunk in chunks])
 
 
 def batches(job: Job) -> list[Job]:

@@ -80,7 +80,12 @@ class LabModel:
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Text features [B, 77, text_width], after the final layer norm."""
-        return self.text_encoder(self.tokenize(prompts)[0]).last_hidden_state
+        return self.encode_tokens(self.tokenize(prompts)[0])
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Text features [B, 77, text_width] of token numbers [B, 77]."""
+        features: Tensor = self.text_encoder(tokens).last_hidden_state
+        return features
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in 0..1, float32, from scaled latents [B, C, H/8, W/8]."""

@@ -1,17 +1,18 @@
 """What the rules do to a flagged image: how firmly, to which rows of its text, and in which direction."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from lib_memstab.core.suppression import (
-    ClosedLoop,
     EndSwap,
     EndSwapAway,
     Evaluation,
     Expel,
     Flags,
-    Graded,
     TextRows,
+    Windows,
     end_swapped,
 )
 
@@ -59,19 +60,6 @@ def test_a_swap_moves_the_end_by_its_share_and_leaves_the_words():
     torch.testing.assert_close(swapped[2, 3:], rows.empty[0, 3:])
 
 
-@pytest.mark.parametrize("strength", [0.5, 1.0, 2.0])
-def test_a_graded_rule_is_the_firmer_the_clearer_the_flag_and_the_larger_the_strength(strength):
-    rule = Graded(strength)
-    firm = rule.firmness(flags([3.0, 4.0, 5.0, 50.0]))
-    torch.testing.assert_close(firm, (strength * torch.tensor([0.5, 0.75, 1.0, 1.0])).clamp(max=1))
-
-
-def test_firmness_never_falls_while_a_picture_comes_back_inside():
-    rule = Graded()
-    first = rule.firmness(flags([3.5, 4.0, 5.0, 6.0]))
-    torch.testing.assert_close(rule.firmness(flags([0.0, 1.0, -2.0, 3.0])), first)
-
-
 def test_a_plain_swap_is_as_firm_for_every_flag():
     assert EndSwap(0.4).firmness(flags([3.0, 4.0, 5.0, 50.0])).tolist() == pytest.approx([0.4] * 4)
 
@@ -104,41 +92,87 @@ def test_guidance_that_points_elsewhere_is_kept(predictions):
     torch.testing.assert_close(answer, turned.eps, rtol=1e-4, atol=1e-4)
 
 
-def test_the_closed_loop_gives_up_the_words_only_when_the_path_leaves_again(predictions):
+@pytest.fixture
+def read_rows():
+    """Text, and rows with its two readings."""
     text, rows = text_rows()
-    rule = ClosedLoop()
+    return text, dataclasses.replace(rows, halves=torch.randn_like(text), glimpses=torch.randn_like(text))
+
+
+QUIET = (torch.zeros(SHAPE), torch.full(SHAPE, 0.5), torch.full(SHAPE, 0.5001))
+
+
+def test_a_flagged_prompt_is_read_in_halves_while_the_path_stays_inside(predictions, read_rows):
+    text, rows = read_rows
+    rule = Windows()
+    assert torch.equal(rule.condition(text, rows), text)
     rule.guide(evaluation(predictions), flags([9.0] * 4))
-    words = [rule.condition(text, rows)[:, :3]]
     for sigma in (4.0, 3.0, 2.0):
-        answer = rule.guide(evaluation(predictions, sigma), flags([9.0] * 4, before=True))
-        torch.testing.assert_close(answer, predictions[1])
-        words.append(rule.condition(text, rows)[:, :3])
-    empty = rows.empty[:, :3].expand_as(text[:, :3])
-    torch.testing.assert_close(words[0], text[:, :3])
-    torch.testing.assert_close(words[1], (text[:, :3] + empty) / 2)
-    torch.testing.assert_close(words[2], empty)
-    torch.testing.assert_close(words[3], empty)
+        torch.testing.assert_close(rule.condition(text, rows), rows.halves)
+        rule.guide(evaluation(QUIET, sigma), flags([9.0] * 4, before=True))
 
 
-def test_the_closed_loop_keeps_the_words_while_the_path_stays_inside(predictions):
-    text, rows = text_rows()
-    rule = ClosedLoop()
+def test_a_prompt_whose_pieces_recall_the_picture_is_read_in_glimpses_from_then_on(predictions, read_rows):
+    text, rows = read_rows
+    rule = Windows()
     rule.guide(evaluation(predictions), flags([9.0] * 4))
-    quiet = (predictions[0], torch.full(SHAPE, 0.5), torch.full(SHAPE, 0.5001))
-    for sigma in (4.0, 3.0, 2.0):
-        rule.guide(evaluation(quiet, sigma), flags([9.0] * 4, before=True))
-    torch.testing.assert_close(rule.condition(text, rows)[:, :3], text[:, :3])
+    loud = [one.clone() for one in QUIET]
+    loud[2][1] += 10.0
+    for later in (loud, QUIET):
+        rule.guide(evaluation(later, 4.0), flags([9.0] * 4, before=True))
+        read = rule.condition(text, rows)
+        torch.testing.assert_close(read[1], rows.glimpses[1])
+        torch.testing.assert_close(read[[0, 2, 3]], rows.halves[[0, 2, 3]])
 
 
-def test_text_rows_of_and_parts_share_their_images_firmness(predictions):
+def test_without_pieces_of_the_prompt_its_end_is_swapped(predictions):
     text, rows = text_rows()
-    rule = Graded()
-    rule.guide(evaluation(predictions), flags([3.0, 9.0, 3.0, 9.0]))
-    owner = torch.tensor([0, 1, 1, 3])
-    swapped = rule.condition(text, TextRows(rows.empty, rows.words, owner))
-    torch.testing.assert_close(swapped[0, 3:], (text[0, 3:] + rows.empty[0, 3:]) / 2)
-    torch.testing.assert_close(swapped[1:, 3:], rows.empty[:, 3:].expand(3, -1, -1))
-    assert torch.equal(swapped[:, :3], text[:, :3])
+    rule = Windows(0.5)
+    rule.guide(evaluation(predictions), flags([9.0] * 4))
+    torch.testing.assert_close(rule.condition(text, rows), end_swapped(text, rows, torch.full((4,), 0.5)))
+
+
+def test_text_rows_of_and_parts_follow_their_image(predictions, read_rows):
+    text, rows = read_rows
+    rule = Windows()
+    rule.guide(evaluation(predictions), flags([9.0] * 4))
+    loud = [one.clone() for one in QUIET]
+    loud[2][1] += 10.0
+    rule.guide(evaluation(loud, 4.0), flags([9.0] * 4, before=True))
+    read = rule.condition(text, dataclasses.replace(rows, owner=torch.tensor([0, 1, 1, 3])))
+    torch.testing.assert_close(read[1:3], rows.glimpses[1:3])
+    torch.testing.assert_close(read[[0, 3]], rows.halves[[0, 3]])
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_a_prediction_is_like_the_recalled_picture_no_more_than_is_kept(predictions, strength):
+    rule, sigma = Windows(strength), 5.0
+    rule.guide(evaluation(predictions, sigma), flags([9.0] * 4))
+    recalled = predictions[0] - sigma * predictions[2]
+    begun = (recalled + 3 * torch.randn(SHAPE), torch.zeros(SHAPE), 0.01 * torch.randn(SHAPE))
+    later = evaluation(begun, 2.0)
+    x0 = later.x - 2.0 * rule.guide(later, flags([9.0] * 4, before=True))
+    before, after = (likeness(one, recalled) for one in (later.x - 2.0 * later.eps, x0))
+    assert before.min() > 0.5
+    if strength == 1:
+        torch.testing.assert_close(after, torch.full((4,), Windows.KEPT))
+    else:
+        assert (after > Windows.KEPT).all()
+        assert (after < before).all()
+    torch.testing.assert_close(x0.mean(dim=(2, 3)), (later.x - 2.0 * later.eps).mean(dim=(2, 3)))
+
+
+def test_a_prediction_less_alike_is_left_as_it_is(predictions):
+    rule = Windows()
+    rule.guide(evaluation(predictions), flags([9.0] * 4))
+    recalled = predictions[0] - 5.0 * predictions[2]
+    later = evaluation((-recalled, torch.zeros(SHAPE), 0.01 * torch.randn(SHAPE)), 2.0)
+    torch.testing.assert_close(rule.guide(later, flags([9.0] * 4, before=True)), later.eps)
+
+
+def likeness(one, other):
+    one, other = (latent - latent.mean(dim=(2, 3), keepdim=True) for latent in (one, other))
+    return torch.cosine_similarity(one.flatten(1), other.flatten(1))
 
 
 def test_nothing_of_the_recalled_picture_is_left_in_the_prediction(predictions):
