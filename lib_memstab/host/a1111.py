@@ -10,6 +10,7 @@ from modules import devices, launch_utils, prompt_parser, sd_models, sd_samplers
 from torch import Tensor
 
 from lib_memstab.core.profile import Checkpoint, Mode
+from lib_memstab.core.windows import Chunk, Encode
 from lib_memstab.host.job import PassFacts
 from lib_memstab.host.port import HostError, Schedule
 
@@ -42,14 +43,33 @@ class WebUI:
             empty = shared.sd_model.get_learned_conditioning([""])
         return empty["crossattn"] if isinstance(empty, dict) else empty
 
-    def chunks(self, text: str) -> list[list[int]]:
-        """Token numbers of each chunk of a text, with begin and end marks."""
-        chunks, _ = self._tokenizer().tokenize_line(text)
-        return [chunk.tokens for chunk in chunks]
+    def chunks(self, text: str) -> list[Chunk]:
+        """A text's chunks, with emphasis as weights; end marks pad them."""
+        tokenizer = self._tokenizer()
+        chunks, _ = tokenizer.tokenize_line(text)
+        return [
+            Chunk(tuple(chunk.tokens), tuple(chunk.multipliers), chunk.tokens.index(tokenizer.id_end, 1) - 1)
+            for chunk in chunks
+        ]
 
-    def end_mark(self) -> int:
-        """Token number of the end mark."""
-        return self._tokenizer().id_end
+    def encoder(self, text: str) -> Encode | None:
+        """What encodes pieces of a text; None for SDXL's pair of text models, the WebUI's old way of emphasis, and
+        texts with textual inversions, whose vectors stand in for tokens.
+        """
+        stage = shared.sd_model.cond_stage_model
+        if not hasattr(stage, "process_tokens") or shared.opts.use_old_emphasis_implementation:
+            return None
+        if any(chunk.fixes for chunk in stage.tokenize_line(text)[0]):
+            return None
+
+        def encode(chunks: Sequence[Chunk]) -> Tensor:
+            with torch.no_grad(), devices.autocast():
+                features: Tensor = stage.process_tokens(
+                    [list(chunk.tokens) for chunk in chunks], [list(chunk.weights) for chunk in chunks]
+                )
+            return features
+
+        return encode
 
     def vocabulary(self) -> list[str]:
         """Words the text model has an entry of its own for, the most frequent first; empty if it does not say.

@@ -109,7 +109,7 @@ class Pass:
             return
         if self._monitor is None:
             self._monitor = self._begin(params)
-        if self.settings.mode == "detect" or self._monitor.flagged is None:
+        if self.settings.mode == "detect":
             return
         text = params.text_cond
         features = text["crossattn"] if isinstance(text, dict) else text

@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from lib_memstab.core.profile import Checkpoint
+from lib_memstab.core.windows import Chunk, Encode
 
 
 class HostError(RuntimeError):
@@ -39,11 +40,11 @@ class Host(Protocol):
     def empty_text(self) -> Tensor:
         """The empty prompt's text features, [1, T, D]."""
 
-    def chunks(self, text: str) -> list[list[int]]:
-        """Token numbers of each chunk of a text as the host encodes it, with begin and end marks."""
+    def chunks(self, text: str) -> list[Chunk]:
+        """A text's chunks as the host encodes them."""
 
-    def end_mark(self) -> int:
-        """Token number of the end mark."""
+    def encoder(self, text: str) -> Encode | None:
+        """What encodes pieces of a text; None where its pieces cannot be encoded by themselves."""
 
     def schedules(self, prompts: Sequence[str], steps: int, hires_steps: int | None) -> list[list[Schedule]]:
         """For each prompt its AND parts, each as a schedule over the steps of the pass."""

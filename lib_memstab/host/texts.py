@@ -1,34 +1,27 @@
-"""Which text rows of a pass are the user's words, step by step, from the host's own tokenizer chunks."""
+"""A pass's texts step by step: which rows are the user's words, and the prompts read in windows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from lib_memstab.core.suppression import TextRows
+from lib_memstab.core.suppression import TextRows, end_swapped
+from lib_memstab.core.windows import GLIMPSES, HALVES, Chunk, read
 from lib_memstab.host.port import Host, HostError, Schedule
 
 
-def word_mask(chunks: Sequence[Sequence[int]], end_mark: int) -> list[bool]:
-    """True for begin marks and words, False for end marks and padding, over all chunks of a text."""
-    mask: list[bool] = []
-    for chunk in chunks:
-        end = list(chunk).index(end_mark, 1)
-        mask += [True] * end + [False] * (len(chunk) - end)
-    return mask
-
-
 class PassTexts:
-    """The texts of one pass: schedules of each image's AND parts, and their masks as they are asked for."""
+    """The texts of one pass: schedules of each image's AND parts, their masks and readings as they are asked for."""
 
     def __init__(self, host: Host, prompts: Sequence[str], steps: int, hires_steps: int | None) -> None:
         self._host = host
         self.schedules: list[list[Schedule]] = host.schedules(prompts, steps, hires_steps)
         self._parts = [part for own in self.schedules for part in own]
-        self._masks: dict[str, list[bool]] = {}
-        self._words: dict[tuple[str, ...], Tensor] = {}
+        self._known: dict[str, tuple[list[Chunk], Tensor | None]] = {}
+        self._rows: dict[tuple[tuple[str, ...], int], TextRows] = {}
         self._empty: Tensor | None = None
 
     def rows(self, step: int, text: Tensor, owner: Tensor) -> TextRows:
@@ -40,16 +33,39 @@ class PassTexts:
         current = tuple(part.texts[part.at(step)] for part in self._parts)
         if len(current) != len(text):
             raise HostError(f"the host encoded {len(text)} texts where the prompts have {len(current)}")
-        words = self._words.get(current)
-        if words is None or words.shape[1] != text.shape[1]:
-            words = torch.tensor([self._mask(one, text.shape[1]) for one in current]).to(text.device)
-            self._words[current] = words
-        return TextRows(self._empty_rows(text), words, owner)
+        key = current, text.shape[1]
+        if key not in self._rows:
+            self._rows[key] = self._put_together(current, text, owner)
+        return self._rows[key]
 
-    def _mask(self, text: str, length: int) -> list[bool]:
-        if text not in self._masks:
-            self._masks[text] = word_mask(self._host.chunks(text), self._host.end_mark())
-        mask = self._masks[text]
+    def _put_together(self, current: Sequence[str], text: Tensor, owner: Tensor) -> TextRows:
+        known = {one: self._of(one) for one in dict.fromkeys(current)}
+        masks = [self._mask(known[one][0], text.shape[1]) for one in current]
+        rows = TextRows(self._empty_rows(text), torch.tensor(masks).to(text.device), owner)
+        swapped = end_swapped(text, rows, torch.ones(1, device=text.device))
+        halves, glimpses = swapped.clone(), swapped.clone()
+        for index, one in enumerate(current):
+            read_rows = known[one][1]
+            if read_rows is not None:
+                halves[index] = glimpses[index] = rows.empty[0]
+                halves[index, : read_rows.shape[1]], glimpses[index, : read_rows.shape[1]] = read_rows.to(text)
+        return replace(rows, halves=halves, glimpses=glimpses)
+
+    def _of(self, text: str) -> tuple[list[Chunk], Tensor | None]:
+        """A text's chunks, and what it is under both readings, [2, T, D], if its pieces can be encoded."""
+        if text not in self._known:
+            chunks, encode = self._host.chunks(text), self._host.encoder(text)
+            both = None
+            if encode is not None:
+                empty = self._host.chunks("")[0]
+                both = torch.cat([read(chunk, empty, encode, (HALVES, GLIMPSES)) for chunk in chunks], dim=1)
+            self._known[text] = chunks, both
+        return self._known[text]
+
+    @staticmethod
+    def _mask(chunks: Sequence[Chunk], length: int) -> list[bool]:
+        """True for begin marks and words, False for end marks and padding, over all chunks of a text."""
+        mask = [place <= chunk.count for chunk in chunks for place in range(len(chunk.tokens))]
         if len(mask) > length:
             raise HostError(f"a prompt has {len(mask)} tokens and the host encoded {length}")
         return mask + [False] * (length - len(mask))

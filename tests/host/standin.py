@@ -44,21 +44,32 @@ class TextModel:
     id_end = END
 
     def tokenize_line(self, text):
-        words = [10 + zlib.crc32(word.encode()) % 1000 for word in text.split()]
+        words = [number(word) for word in text.split()]
         cut = [words[start : start + 75] for start in range(0, len(words), 75)] or [[]]
         chunks = [[BEGIN, *own, *[END] * (75 - len(own)), END] for own in cut]
-        return [types.SimpleNamespace(tokens=chunk) for chunk in chunks], len(words)
+        weights = [1.0] * TOKENS
+        return [types.SimpleNamespace(tokens=own, multipliers=weights, fixes=[]) for own in chunks], len(words)
 
-    def encode(self, text):
-        chunks, count = self.tokenize_line(text)
-        tokens = torch.tensor([token for chunk in chunks for token in chunk.tokens])
+    def process_tokens(self, tokens, multipliers):
+        return torch.stack([self._features(torch.tensor(chunk)) for chunk in tokens])
+
+    def _features(self, tokens):
+        ends = tokens == END
         features = torch.zeros(len(tokens), WIDTH)
         features[:, 0] = (tokens % 7) * 0.001
-        recall = 0.0 if not count else 0.02 + 0.0001 * (zlib.crc32(text.encode()) % 100)
         features[tokens > END, 1] = 0.05
-        ends = tokens == END
-        features[ends, 1] = (0.13 if "replay" in text else recall) * len(ends) / ends.sum()
+        recall = 0.0 if ends[1] else 0.02 + 0.0001 * (zlib.crc32(bytes(str(tokens.tolist()), "ascii")) % 100)
+        features[ends, 1] = (0.13 if number("replay") in tokens else recall) * len(ends) / ends.sum()
         return features
+
+    def encode(self, text):
+        chunks, _ = self.tokenize_line(text)
+        return self.process_tokens([chunk.tokens for chunk in chunks], None).flatten(0, 1)
+
+
+def number(word):
+    """A word's token number."""
+    return 10 + zlib.crc32(word.encode()) % 1000
 
 
 @dataclasses.dataclass
@@ -292,7 +303,8 @@ def install(monkeypatch):
         picture=torch.randn(SHAPE, generator=torch.Generator().manual_seed(3)) * 2,
     )
     state = types.SimpleNamespace(interrupted=False, skipped=False, sampling_step=0)
-    shared = {"sd_model": model, "state": state, "opts": types.SimpleNamespace(use_old_scheduling=False)}
+    opts = types.SimpleNamespace(use_old_scheduling=False, use_old_emphasis_implementation=False)
+    shared = {"sd_model": model, "state": state, "opts": opts}
 
     def parts(prompts):
         cut = [split_parts(prompt) for prompt in prompts]

@@ -186,7 +186,7 @@ def test_another_checkpoint_has_no_profile_and_a_switch_inside_is_said(extension
 
 
 def test_an_inner_error_leaves_the_picture_alone_and_is_logged_once(extension, equal, monkeypatch, caplog):
-    monkeypatch.setattr(extension.host, "end_mark", lambda: 1 / 0)
+    monkeypatch.setattr(extension.host, "chunks", lambda text: 1 / 0)
     off = extension.sample([REPLAY])[0]
     with caplog.at_level(logging.WARNING, logger="memstab"):
         on = extension.sample([REPLAY], SUPPRESS)[0]

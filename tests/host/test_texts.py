@@ -3,19 +3,10 @@
 import pytest
 import torch
 
+from lib_memstab.core.windows import GLIMPSES, HALVES, read
 from lib_memstab.host.port import HostError, Schedule
-from lib_memstab.host.texts import PassTexts, word_mask
-from tests.host.standin import BEGIN, END, TOKENS
-
-
-def test_words_and_begin_marks_are_told_from_ends_and_padding():
-    assert word_mask([[BEGIN, 7, 8, END, END], [BEGIN, 9, END, END, END]], END) == [True] * 3 + [False] * 2 + [
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
+from lib_memstab.host.texts import PassTexts
+from tests.host.standin import TOKENS
 
 
 def test_a_schedule_holds_until_its_step_and_begins_anew_behind_its_end():
@@ -45,3 +36,29 @@ def test_other_texts_than_the_prompts_are_refused(bare):
         texts.rows(0, torch.zeros(2, TOKENS, 4), torch.tensor([0, 0]))
     with pytest.raises(HostError, match="does not fit"):
         texts.rows(0, torch.zeros(1, TOKENS, 9), torch.tensor([0]))
+
+
+def test_prompts_are_read_in_windows_chunk_by_chunk(bare):
+    prompts = ["word " * 80, "short one"]
+    texts = PassTexts(bare.host, prompts, 20, None)
+    text = torch.zeros(2, 2 * TOKENS, 4)
+    rows = texts.rows(0, text, torch.tensor([0, 1]))
+    encode = bare.host.encoder("")
+    for index, prompt in enumerate(prompts):
+        for number, chunk in enumerate(bare.host.chunks(prompt)):
+            halves, glimpses = read(chunk, bare.host.chunks("")[0], encode, (HALVES, GLIMPSES))
+            own = slice(number * TOKENS, (number + 1) * TOKENS)
+            assert torch.equal(rows.halves[index, own], halves)
+            assert torch.equal(rows.glimpses[index, own], glimpses)
+    assert torch.equal(rows.halves[1, TOKENS:], rows.empty[0, TOKENS:])
+
+
+def test_a_text_whose_pieces_cannot_be_encoded_has_its_end_swapped(bare, monkeypatch):
+    encode = bare.host.encoder("")
+    monkeypatch.setattr(bare.host, "encoder", lambda text: None if text == "whole" else encode)
+    text = torch.randn(2, TOKENS, 4)
+    rows = PassTexts(bare.host, ["whole", "in pieces"], 20, None).rows(0, text, torch.tensor([0, 1]))
+    assert torch.equal(rows.halves[0, :2], text[0, :2])
+    torch.testing.assert_close(rows.halves[0, 2:], rows.empty[0, 2:])
+    assert torch.equal(rows.glimpses[0], rows.halves[0])
+    assert not torch.equal(rows.halves[1, 1:3], text[1, 1:3])
