@@ -240,14 +240,15 @@ class Windows(EndSwap):
     The words and their bindings stay, the caption as a whole is gone (`core.windows`); no guidance at the flag itself.
     m = x - sigma eps_c at the first flagged evaluation is what the prompt recalls: the predicted x0 may correlate with
     it (both without their channel means) by no more than `KEPT`.
-    Where the path, begun anew at the flag, leaves the region again, a piece of the prompt is enough to recall the
-    picture: then words are read three tokens at a time, and the end is the empty prompt's.
+    Where the path, begun anew at the flag, is `AGAIN` deviations out once more, a piece of the prompt is enough to
+    recall the picture: then words are read three tokens at a time, and the end is the empty prompt's.
 
     Without the windows' text the end is swapped instead, both times.
     """
 
     name = "windows"
     KEPT: ClassVar[float] = 0.3
+    AGAIN: ClassVar[float] = 3.2
 
     def __init__(self, strength: float = 1.0) -> None:
         super().__init__(strength)
@@ -267,7 +268,7 @@ class Windows(EndSwap):
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         measured = measure(evaluation.sigma, evaluation.eps_cond, evaluation.eps_uncond)
         length = self._path.update(measured.sigma, measured.update_norm(), measured.valid)
-        outside = flags.before & (length > flags.centre * (flags.threshold * flags.deviation).exp())
+        outside = flags.before & (length > flags.centre * (self.AGAIN * flags.deviation).exp())
         self._again = outside if self._again is None else self._again | outside
         self._path.restart(~flags.before)
         noise = spread(evaluation.sigma, evaluation.x).float()
