@@ -247,7 +247,7 @@ class Windows(EndSwap):
     """
 
     name = "windows"
-    KEPT: ClassVar[float] = 0.3
+    KEPT: ClassVar[float] = 0.15
     AGAIN: ClassVar[float] = 3.2
 
     def __init__(self, strength: float = 1.0) -> None:
