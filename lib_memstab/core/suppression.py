@@ -179,32 +179,39 @@ class EndSwap(Rule):
         return torch.where(spread(flags.before, evaluation.eps) > 0, evaluation.eps, first)
 
 
-class EndSwapAway(EndSwap):
-    """End swap, and from then on no guidance towards what the model recalled when the image was flagged.
-
-    m = x - sigma eps_c at the first flagged evaluation is the picture that the prompt recalls. Of the guidance on x0
-    only what does not point from the unconditional x0 towards m is kept.
-    """
-
-    name = "end swap, away"
+class Recalling(EndSwap):
+    """End swap that keeps what each prompt recalls: m = x - sigma eps_c at the first flagged evaluation."""
 
     def __init__(self, strength: float = 1.0) -> None:
         super().__init__(strength)
         self._recalled: Tensor | None = None
 
+    def recall(self, evaluation: Evaluation, flags: Flags) -> Tensor:
+        """m of each image, float32 [B, C, H, W]; of one not flagged before, this evaluation's."""
+        seen = evaluation.x.float() - spread(evaluation.sigma, evaluation.x).float() * evaluation.eps_cond.float()
+        known = spread(flags.before, seen) > 0
+        self._recalled = seen if self._recalled is None else torch.where(known, self._recalled, seen)
+        return self._recalled
+
+
+class EndSwapAway(Recalling):
+    """End swap, and from then on no guidance towards what the model recalled when the image was flagged.
+
+    Of the guidance on x0 only what does not point from the unconditional x0 towards m is kept.
+    """
+
+    name = "end swap, away"
+
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         noise = spread(evaluation.sigma, evaluation.x)
-        seen = evaluation.x - noise * evaluation.eps_cond
-        fresh = spread(flags.before, seen) == 0
-        self._recalled = seen if self._recalled is None else torch.where(fresh, seen, self._recalled)
-        toward = (self._recalled - (evaluation.x - noise * evaluation.eps_uncond)).float()
+        toward = self.recall(evaluation, flags) - (evaluation.x - noise * evaluation.eps_uncond).float()
         push = (-noise * (evaluation.eps_cond - evaluation.eps_uncond)).float()
         share = (push * toward).flatten(1).sum(1) / (toward**2).flatten(1).sum(1).clamp(min=1e-12)
         first = super().guide(evaluation, flags)
         assert self._firm is not None
         kept = push - spread(self._firm * share.clamp(min=0), push) * toward
         guided = evaluation.eps_uncond - (evaluation.guidance * kept / noise.float()).to(evaluation.eps)
-        return torch.where(fresh, first, guided)
+        return torch.where(spread(flags.before, guided) > 0, guided, first)
 
 
 class Expel(EndSwapAway):
@@ -218,15 +225,12 @@ class Expel(EndSwapAway):
     name = "end swap, away, expel"
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
-        guided = super().guide(evaluation, flags)
+        guided = super().guide(evaluation, flags).float()
         assert self._recalled is not None
         assert self._firm is not None
         noise = spread(evaluation.sigma, evaluation.x).float()
-        x0 = evaluation.x.float() - noise * guided.float()
-        recalled = _centred(self._recalled.float())
-        share = (_centred(x0) * recalled).flatten(1).sum(1) / (recalled**2).flatten(1).sum(1).clamp(min=1e-12)
-        part = spread(self._firm * share.clamp(min=0), x0) * recalled
-        return (guided.float() + part / noise).to(guided.dtype)
+        part = too_alike(evaluation.x.float() - noise * guided, self._recalled, 0.0)
+        return (guided + spread(self._firm, part) * part / noise).to(evaluation.eps.dtype)
 
 
 def _centred(latent: Tensor) -> Tensor:
@@ -234,12 +238,11 @@ def _centred(latent: Tensor) -> Tensor:
     return latent - latent.mean(dim=(2, 3), keepdim=True)
 
 
-class Windows(EndSwap):
+class Windows(Recalling):
     """The prompt read in windows of half of it from the flag on, and the recalled picture kept out of the prediction.
 
     The words and their bindings stay, the caption as a whole is gone (`core.windows`); no guidance at the flag itself.
-    m = x - sigma eps_c at the first flagged evaluation is what the prompt recalls: the predicted x0 may correlate with
-    it (both without their channel means) by no more than `KEPT`.
+    The predicted x0 correlates with what the prompt recalls, channel means aside, by no more than `KEPT`.
     Where the path, begun anew at the flag, is `AGAIN` deviations out once more, a piece of the prompt is enough to
     recall the picture: then words are read three tokens at a time, and the end is the empty prompt's.
 
@@ -254,7 +257,6 @@ class Windows(EndSwap):
         super().__init__(strength)
         self._path = PathLength()
         self._again: Tensor | None = None
-        self._recalled: Tensor | None = None
 
     def condition(self, text: Tensor, rows: TextRows) -> Tensor:
         if self._firm is None or self._again is None:
@@ -271,14 +273,10 @@ class Windows(EndSwap):
         outside = flags.before & (length > flags.centre * (self.AGAIN * flags.deviation).exp())
         self._again = outside if self._again is None else self._again | outside
         self._path.restart(~flags.before)
-        noise = spread(evaluation.sigma, evaluation.x).float()
-        seen = evaluation.x.float() - noise * evaluation.eps_cond.float()
-        fresh = spread(flags.before, seen) == 0
-        self._recalled = seen if self._recalled is None else torch.where(fresh, seen, self._recalled)
         guided = super().guide(evaluation, flags).float()
         assert self._firm is not None
-        x0 = evaluation.x.float() - noise * guided
-        excess = too_alike(x0, self._recalled, self.KEPT)
+        noise = spread(evaluation.sigma, evaluation.x).float()
+        excess = too_alike(evaluation.x.float() - noise * guided, self.recall(evaluation, flags), self.KEPT)
         return (guided + spread(self._firm, excess) * excess / noise).to(evaluation.eps.dtype)
 
 

@@ -109,7 +109,7 @@ class Pass:
             return
         if self._monitor is None:
             self._monitor = self._begin(params)
-        if self.settings.mode == "detect":
+        if not self._monitor.acts or self._monitor.reason is not None:
             return
         text = params.text_cond
         features = text["crossattn"] if isinstance(text, dict) else text

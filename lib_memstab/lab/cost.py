@@ -71,7 +71,10 @@ def measure_cost(device: torch.device, rounds: int = 15) -> list[dict[str, Any]]
         x, cond, uncond = torch.randn(3, count, 4, side, side, device=device).unbind(0)
         text, sigma = torch.randn(count, 77, 768, device=device), torch.full((count,), 5.0, device=device)
         words = TextRows(
-            torch.zeros(1, 77, 768, device=device), torch.zeros(count, 77, dtype=torch.bool, device=device)
+            torch.zeros(1, 77, 768, device=device),
+            torch.zeros(count, 77, dtype=torch.bool, device=device),
+            halves=text,
+            glimpses=text,
         )
         monitor = Monitor(_region(), Settings(), RULES[DEFAULT_RULE](1.0), 7.5, words)
 

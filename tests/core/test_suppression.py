@@ -99,6 +99,13 @@ def read_rows():
     return text, dataclasses.replace(rows, halves=torch.randn_like(text), glimpses=torch.randn_like(text))
 
 
+def loud(row):
+    """Predictions that leave the region again in this row, and are quiet in the others."""
+    x, uncond, cond = (one.clone() for one in QUIET)
+    cond[row] += 10.0
+    return x, uncond, cond
+
+
 QUIET = (torch.zeros(SHAPE), torch.full(SHAPE, 0.5), torch.full(SHAPE, 0.5001))
 
 
@@ -116,9 +123,7 @@ def test_a_prompt_whose_pieces_recall_the_picture_is_read_in_glimpses_from_then_
     text, rows = read_rows
     rule = Windows()
     rule.guide(evaluation(predictions), flags([9.0] * 4))
-    loud = [one.clone() for one in QUIET]
-    loud[2][1] += 10.0
-    for later in (loud, QUIET):
+    for later in (loud(1), QUIET):
         rule.guide(evaluation(later, 4.0), flags([9.0] * 4, before=True))
         read = rule.condition(text, rows)
         torch.testing.assert_close(read[1], rows.glimpses[1])
@@ -136,9 +141,7 @@ def test_text_rows_of_and_parts_follow_their_image(predictions, read_rows):
     text, rows = read_rows
     rule = Windows()
     rule.guide(evaluation(predictions), flags([9.0] * 4))
-    loud = [one.clone() for one in QUIET]
-    loud[2][1] += 10.0
-    rule.guide(evaluation(loud, 4.0), flags([9.0] * 4, before=True))
+    rule.guide(evaluation(loud(1), 4.0), flags([9.0] * 4, before=True))
     read = rule.condition(text, dataclasses.replace(rows, owner=torch.tensor([0, 1, 1, 3])))
     torch.testing.assert_close(read[1:3], rows.glimpses[1:3])
     torch.testing.assert_close(read[[0, 3]], rows.halves[[0, 3]])

@@ -21,10 +21,14 @@ class Recorder:
         owner = [image for image, own in enumerate(weights) for _ in own]
         images = params.x[-len(weights) :]
         self._opened = params, weights
-        empty = shared.sd_model.get_learned_conditioning([""])
+        encode, stage = shared.sd_model.get_learned_conditioning, shared.sd_model.cond_stage_model
+        empty, words = encode([""]), encode(["one two"])[0]
+        chunk = stage.tokenize_line("one two")[0][0]
         self.hook(
             "denoiser",
             empty_gap=max(float((row - empty[0]).abs().max()) for row in params.text_uncond),
+            piece_gap=float((stage.process_tokens([chunk.tokens], [chunk.multipliers])[0] - words).abs().max()),
+            piece_fixes=len(chunk.fixes),
             rows=len(params.x),
             weights=weights,
             texts=len(params.text_cond),

@@ -78,6 +78,12 @@ def the_empty_prompt_is_encoded_on_request(record):
     assert {facts["empty_gap"] for facts in of(events, "denoiser")} == {0}
 
 
+def pieces_of_a_text_are_encoded_by_their_tokens(record):
+    events = record("Euler", ["one"], 1, "")
+    assert {facts["piece_gap"] for facts in of(events, "denoiser")} == {0}
+    assert {facts["piece_fixes"] for facts in of(events, "denoiser")} == {0}
+
+
 def steps_count_from_zero(record, sampler, evaluations, callbacks):
     events = record(sampler, ["one"], 1, "")
     assert [facts["i"] for facts in of(events, "step")] == list(range(callbacks))
@@ -101,6 +107,7 @@ STATEMENTS = (
     (sigma_samplers_speak_of_x0,),
     (timestep_samplers_speak_of_noise,),
     (the_empty_prompt_is_encoded_on_request,),
+    (pieces_of_a_text_are_encoded_by_their_tokens,),
     (steps_count_from_zero, "Euler", 20, 20),
     (steps_count_from_zero, "DDIM", 19, 19),
     (steps_count_from_zero, "Heun", 39, 20),

@@ -259,3 +259,17 @@ def test_the_gravest_pass_decides(extension):
     both = combine([("base", clear), ("hires", base)])
     assert both.steps.measured == clear.steps.measured + base.steps.measured
     assert both.trace == base.trace
+
+
+def test_a_prompt_is_read_in_windows_only_where_a_picture_may_be_touched(extension, monkeypatch):
+    asked = []
+    encoder = extension.host.encoder
+    monkeypatch.setattr(extension.host, "encoder", lambda text: asked.append(text) or encoder(text))
+    for arguments in ({"mode": "detect"}, {"strength": 0}):
+        extension.sample([PLAIN], arguments)
+    extension.model.sd_checkpoint_info.sha256 = "cd" * 32
+    assert extension.sample([PLAIN], SUPPRESS)[0].report.verdict == "not measured"
+    assert asked == []
+    extension.model.sd_checkpoint_info.sha256 = "ab" * 32
+    extension.sample([PLAIN], SUPPRESS)
+    assert asked == [PLAIN]
