@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-REFERENCE_GUIDANCE = 15.0
+REFERENCE_GUIDANCE = 30.0
 """Guidance at which the update norm is measured, whatever guidance the user samples with."""
 
 

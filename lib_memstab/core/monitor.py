@@ -51,6 +51,7 @@ class Monitor:
         self.detector = (
             None if region is None else Detector(region, region.threshold(settings.sensitivity), guidance, negative)
         )
+        self._once_in_100 = math.inf if region is None else region.threshold(100)
         self.flagged: Tensor | None = None
         self.suppressed: Tensor | None = None
         self.evaluations = 0
@@ -104,7 +105,9 @@ class Monitor:
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
         threshold = self.detector.threshold
         self.flagged = before | (excess > threshold)
-        flags = Flags(self.flagged, before, excess, step.length, step.mean.exp(), step.deviation, threshold)
+        flags = Flags(
+            self.flagged, before, excess, step.length, step.mean.exp(), step.deviation, threshold, self._once_in_100
+        )
         if not self.acts:
             return evaluation.eps
         guided = self.rule.guide(evaluation, flags)

@@ -28,7 +28,8 @@ MIN_TRAJECTORIES = 8
 REPLAY = 6.0
 """Robust deviations above the others at which a calibration trajectory is no ordinary one."""
 
-_TAIL_SHARE = 0.25
+_TAIL_SHARE, _TAIL_FEWEST = 0.1, 8
+"""Share of the calibration peaks that the tail is read from, and fewest of them (a quarter at most)."""
 
 
 class RegionError(ValueError):
@@ -102,14 +103,14 @@ class Region:
     @cached_property
     def _tail(self) -> tuple[float, float, int]:
         """Where the tail begins, its mean excess, and how many peaks it holds."""
-        size = max(4, round(self.count * _TAIL_SHARE))
+        size = max(round(self.count * _TAIL_SHARE), min(_TAIL_FEWEST, round(self.count / 4)), 2)
         start = float(self.peaks[-size - 1])
         return start, max(float((self.peaks[-size:] - start).mean()), 1e-6), size
 
     def p_value(self, score: FloatArray | float) -> FloatArray:
         """Chance that an ordinary trajectory scores at least this high anywhere on its way; array in, array out.
 
-        Ranks among the calibration peaks in the body; above their upper quartile the predictive distribution of an
+        Ranks among the calibration peaks in the body; above their last tenth the predictive distribution of an
         exponential tail under Jeffreys' prior, (1 + x / (k m))^-k for k peaks of mean excess m: heavier the fewer they
         are, so that the rate is not understated by a small calibration.
         """
@@ -237,6 +238,20 @@ def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None) ->
         for kind, enough, mean, deviation in fits
     )
     return Region(GRID[reached], bands, np.sort(np.concatenate(peaks)))
+
+
+def scores(curves: FloatArray, conditions: Sequence[Conditions]) -> FloatArray:
+    """Score [N] of each trajectory of a calibration, `curves` [N, K], within its band; minus infinity without any."""
+    finite = np.isfinite(curves)
+    found = np.full(len(curves), -np.inf)
+    for kind in set(conditions):
+        own = np.array([one == kind for one in conditions])
+        count = np.maximum(finite[own].sum(axis=0), 1)
+        gap = np.where(finite[own], curves[own], 0.0)
+        gap = np.where(finite[own], gap - gap.sum(axis=0) / count, 0.0)
+        deviation = np.maximum(np.sqrt((gap**2).sum(axis=0) / count), 1e-12)
+        found[own] = np.where(finite[own], gap / deviation, -np.inf).max(axis=1)
+    return found
 
 
 def _without_replays(curves: FloatArray) -> FloatArray:

@@ -55,6 +55,7 @@ class Flags:
         centre: path length at the region's centre, at this noise level.
         deviation: the region's standard deviation of the log path length, at this noise level.
         threshold: score from which an image is flagged.
+        once_in_100: score that one ordinary image in 100 reaches, whatever the sensitivity is.
     """
 
     flagged: Tensor
@@ -64,6 +65,7 @@ class Flags:
     centre: Tensor
     deviation: Tensor
     threshold: float
+    once_in_100: float
 
 
 @dataclass(frozen=True)
@@ -243,15 +245,14 @@ class Windows(Recalling):
 
     The words and their bindings stay, the caption as a whole is gone (`core.windows`); no guidance at the flag itself.
     The predicted x0 correlates with what the prompt recalls, channel means aside, by no more than `KEPT`.
-    Where the path, begun anew at the flag, is `AGAIN` deviations out once more, a piece of the prompt is enough to
-    recall the picture: then words are read three tokens at a time, and the end is the empty prompt's.
+    Where the path, begun anew at the flag, goes as far out as one ordinary path in 100 does, a piece of the prompt is
+    enough to recall the picture: then words are read three tokens at a time, and the end is the empty prompt's.
 
     Without the windows' text the end is swapped instead, both times.
     """
 
     name = "windows"
     KEPT: ClassVar[float] = 0.15
-    AGAIN: ClassVar[float] = 3.2
 
     def __init__(self, strength: float = 1.0) -> None:
         super().__init__(strength)
@@ -270,7 +271,7 @@ class Windows(Recalling):
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         measured = measure(evaluation.sigma, evaluation.eps_cond, evaluation.eps_uncond)
         length = self._path.update(measured.sigma, measured.update_norm(), measured.valid)
-        outside = flags.before & (length > flags.centre * (self.AGAIN * flags.deviation).exp())
+        outside = flags.before & (length > flags.centre * (flags.once_in_100 * flags.deviation).exp())
         self._again = outside if self._again is None else self._again | outside
         self._path.restart(~flags.before)
         guided = super().guide(evaluation, flags).float()

@@ -21,7 +21,8 @@ from lib_memstab.core.measurement import measure
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.host import tap
 from lib_memstab.host.a1111 import WebUI
-from lib_memstab.host.calibrate import Batch, Plan, Sampled
+from lib_memstab.host.batches import Batch, Sampled
+from lib_memstab.host.plan import Plan
 from lib_memstab.host.rows import Parts, read
 
 
@@ -31,7 +32,6 @@ class Recording:
     def __init__(self) -> None:
         self.recorder = Recorder()
         self.response: Tensor | None = None
-        self.shape: tuple[int, ...] = ()
         self.error: Exception | None = None
         self._parts: Parts | None = None
 
@@ -51,21 +51,26 @@ class Recording:
             self.recorder.update(measurement)
             if self.response is None:
                 self.response = measurement.update_norm()
-            self.shape = tuple(out.shape)
         except Exception as error:  # noqa: BLE001 - raised again when the job is over, where the host does not swallow it
             self.error = error
 
 
-def leave_undecoded(p: Any) -> None:
-    """Make a job give blank pictures in place of its own, which nobody looks at: the decoder takes its time."""
-    sample = p.sample
+class Finished:
+    """Keeps a job's final latents, and gives blank pictures where none are wanted, as the decoder takes its time."""
 
-    def blank(*args: Any, **kwargs: Any) -> DecodedSamples:
-        found = DecodedSamples()
-        found.extend(torch.zeros(3, 8, 8) for _ in sample(*args, **kwargs))
-        return found
+    def __init__(self, p: Any, wanted: bool) -> None:
+        self.latents: Tensor | None = None
+        self._sample, self._wanted = p.sample, wanted
+        p.sample = self._keep
 
-    p.sample = blank
+    def _keep(self, *args: Any, **kwargs: Any) -> Any:
+        latents = self._sample(*args, **kwargs)
+        self.latents = latents.detach().float().cpu()
+        if self._wanted:
+            return latents
+        blank = DecodedSamples()
+        blank.extend(torch.zeros(3, 8, 8) for _ in latents)
+        return blank
 
 
 class Sampling:
@@ -126,9 +131,7 @@ class Sampling:
             job = StableDiffusionProcessingImg2Img(
                 init_images=list(pictures), denoising_strength=batch.way.strength, **settings
             )
-        recording = Recording()
-        if not batch.wanted:
-            leave_undecoded(job)
+        recording, finished = Recording(), Finished(job, batch.wanted)
         with closing(job) as p:
             tap.attach(p, recording)
             processed = process_images(p)
@@ -139,6 +142,7 @@ class Sampling:
             raise recording.error
         curves, starts = recording.recorder.curves()
         assert recording.response is not None
+        assert finished.latents is not None
         response = recording.response.double().cpu().numpy()
-        _, channels, height, width = recording.shape
-        return Sampled(curves, starts, response, channels, (height, width), processed.images[: len(batch.prompts)])
+        pictures = processed.images[: len(batch.prompts)] if batch.wanted else []
+        return Sampled(curves, starts, response, finished.latents, pictures)

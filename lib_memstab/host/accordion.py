@@ -13,8 +13,8 @@ from modules.ui_components import InputAccordion
 
 from lib_memstab import badge
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host.calibrate import SCALES, Calibrator
-from lib_memstab.host.plan import read_plan
+from lib_memstab.host.calibrate import Calibrator
+from lib_memstab.host.plan import SCALES, read_plan
 from lib_memstab.settings import TABLE, TITLE, Setting, SettingsError, row
 
 SAMPLING = ("sampling", "scheduler", "steps", "width", "height", "cfg_scale")

@@ -2,8 +2,8 @@
 
 What ordinary pictures of a checkpoint look like is learned from prompts it understands: a prompt it does not read pulls
 at nothing, and a region learned from such prompts is far too narrow. So there are many more candidates than are kept,
-a quarter from a list made for this project, the others of words from the model's own vocabulary; one denoiser
-evaluation of each tells which are read.
+half of them from a list made for this project, half of words from the model's own vocabulary; one denoiser evaluation
+of each tells which are read.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ SOURCE = "MemStab's own list, and words of the model's vocabulary: those it read
 _FILE = Path(__file__).parent / "data" / "ordinary.json"
 _SEED = 20_260_601
 
+_WORD = re.compile("[A-Za-z]{3,}")
+
 KEPT = 1 / 8
 """Share of the candidates that a calibration uses: those that move the model most."""
 
@@ -31,36 +33,57 @@ REPLAYS = 1 / 64
 """Share of the candidates that move it most of all, and are left out: these may be replays themselves."""
 
 
-@lru_cache(maxsize=1)
-def ordinary_prompts() -> tuple[str, ...]:
-    """512 different prompts, always the same: patterns of the data file, filled from its lists."""
+@lru_cache(maxsize=2)
+def ordinary_prompts(count: int = 512) -> tuple[str, ...]:
+    """`count` different prompts, always the same: patterns of the data file, filled from its lists."""
     parts = json.loads(_FILE.read_text(encoding="utf-8"))
     patterns = parts.pop("patterns")
     chance = random.Random(_SEED)
     found: dict[str, None] = {}
-    while len(found) < 512:
+    while len(found) < count:
         words = {name: chance.choice(choices) for name, choices in parts.items()}
         found[chance.choice(patterns).format(**words)] = None
     return tuple(found)
 
 
 def candidates(vocabulary: Sequence[str], count: int) -> tuple[str, ...]:
-    """`count` prompts to choose from, always the same: a quarter of the list's, the others of the vocabulary's words.
+    """`count` prompts to choose from, always the same: half from the list, half of the vocabulary's words.
 
     `vocabulary` are entries of the text model, the most frequent first. Words are drawn as they are in a language, the
-    one of rank r with a weight of 1 / (r + 2.7) (Zipf's law, Mandelbrot's offset), 3 to 12 to a prompt.
+    one of rank r with a weight of 1 / (r + 2.7) (Zipf's law, Mandelbrot's offset), 3 to 12 to a prompt. A model that
+    has hardly a word of the list gets the list's prompts with words of its own in place of those it lacks.
     """
-    words = [word for word in vocabulary if re.fullmatch("[a-z]{3,}", word)]
-    listed = ordinary_prompts()
+    words = whole_words(vocabulary)
     if len(words) < 12:
-        return tuple(listed[place % len(listed)] for place in range(count))
+        return ordinary_prompts(count)
     chance = random.Random(_SEED)
     weights = list(accumulate(1 / (rank + 2.7) for rank in range(len(words))))
-    found = [listed[place % len(listed)] for place in range(count // 4)]
-    while len(found) < count:
-        drawn = dict.fromkeys(chance.choices(words, cum_weights=weights, k=chance.randint(3, 12)))
-        found.append(" ".join(drawn))
-    return tuple(found)
+
+    def draw(number: int) -> list[str]:
+        return chance.choices(words, cum_weights=weights, k=number)
+
+    listed, known = ordinary_prompts(count // 2), set(vocabulary)
+    used = {word for prompt in listed for word in _words(prompt)}
+    if len(used & known) < len(used) / 2:
+        listed = tuple(
+            _WORD.sub(lambda match: match[0] if match[0].lower() in known else draw(1)[0], prompt) for prompt in listed
+        )
+    drawn = [" ".join(dict.fromkeys(draw(chance.randint(3, 12)))) for _ in range(count - len(listed))]
+    return (*listed, *drawn)
+
+
+def whole_words(vocabulary: Sequence[str]) -> list[str]:
+    """Entries that are words, in their order: those that end a longer entry are mostly pieces ("een", of "green").
+
+    A tokenizer that merges bytes into words keeps the pieces it went through, which no text ever shows to the model.
+    """
+    words = [word for word in vocabulary if re.fullmatch("[a-z]{3,}", word)]
+    endings = {word[start:] for word in words for start in range(1, len(word) - 2)}
+    return [word for word in words if word not in endings]
+
+
+def _words(prompt: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(prompt)]
 
 
 def best_read(prompts: Sequence[str], response: FloatArray) -> tuple[str, ...]:

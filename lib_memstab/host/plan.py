@@ -1,16 +1,130 @@
-"""What a caller asks to calibrate, read strictly: every field named, checked and with a default of its own."""
+"""What is calibrated, and how it is asked for: read strictly, every field named, checked and with a default."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lib_memstab.core.profile import Mode, ProfileError, check_name
-from lib_memstab.host.calibrate import SCALES, Plan
+from lib_memstab.core.region import MIN_TRAJECTORIES, RegionError
+from lib_memstab.host.ordinary import KEPT
 from lib_memstab.settings import SettingsError
+
+STRENGTHS = (0.75, 0.5, 0.9, 0.3)
+SCALES = (7.0, 3.0, 1.0, 12.0)
+"""Guidance scales where the caller names none; as many of them as the trajectories are enough for."""
+
+MOST_PROMPTS = 256
+"""Trajectories up to which more of them bring more prompts to choose from."""
+
+TIMESTEPS, SIGMAS = "DDIM", "Euler"
+"""A sampler over timesteps begins at another noise level than those over sigmas: a calibration tries both kinds."""
+FEWEST_STEPS = 4
+OVER_TIMESTEPS = ("DDIM", "DDIM CFG++", "PLMS", "UniPC")
+
+LOOKS = 3
+"""One in so many trajectories of each way of sampling is looked at again: those that went farthest."""
 
 MAX_PROMPTS = 4096
 MODES: dict[str, tuple[Mode, ...]] = {"txt2img": ("txt2img",), "both": ("txt2img", "img2img")}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to calibrate.
+
+    Attributes:
+        name: of the profile; empty: the checkpoint's.
+        sampler, scheduler, steps, width, height: as in any job.
+        guidance: scales to calibrate at; the first one gets most trajectories.
+        prompts: ordinary prompts, gone round; empty: MemStab chooses those that the checkpoint reads.
+        trajectories: ordinary images in each mode.
+        batch_size: images at once.
+        modes: what to calibrate for; img2img also serves hires passes, and needs txt2img before it.
+    """
+
+    sampler: str
+    scheduler: str
+    steps: int
+    width: int
+    height: int
+    guidance: tuple[float, ...]
+    prompts: tuple[str, ...] = ()
+    name: str = ""
+    trajectories: int = 256
+    batch_size: int = 4
+    modes: tuple[Mode, ...] = ("txt2img", "img2img")
+
+    def ways(self, mode: Mode) -> list[Way]:
+        """Ways of sampling, each with its share of the trajectories."""
+        first, *others = self.guidance
+        if mode == "img2img":
+            return [Way(first, self.sampler, strength=strength) for strength in STRENGTHS]
+        other_kind = SIGMAS if self.sampler in OVER_TIMESTEPS else TIMESTEPS
+        low = sorted(scale for scale in others if 2 <= scale < first)[:1]
+        return [
+            Way(first, self.sampler),
+            Way(first, self.sampler, negative=True),
+            # With very few steps samplers over timesteps evaluate next to nothing.
+            Way(first, other_kind if self.steps >= FEWEST_STEPS else self.sampler),
+            Way(first, self.sampler),
+            *(Way(scale, self.sampler) for scale in others),
+            *(Way(scale, self.sampler, negative=True) for scale in low),
+        ]
+
+    def without(self, prompts: Collection[str]) -> Plan:
+        """The same with the other prompts.
+
+        Raises:
+            RegionError: if these are more than half of the prompts.
+        """
+        kept = tuple(prompt for prompt in self.prompts if prompt not in prompts)
+        if len(kept) < len(self.prompts) / 2:
+            raise RegionError(
+                f"{len(prompts)} of {len(set(self.prompts))} prompts give the same picture with every seed: calibrate "
+                "with other prompts"
+            )
+        return replace(self, prompts=kept)
+
+    def fewest(self) -> int:
+        """Trajectories below which some way of sampling has too few to make a band."""
+        return MIN_TRAJECTORIES * max(len(self.ways(mode)) for mode in self.modes)
+
+    def candidates(self) -> int:
+        """How many prompts MemStab chooses from; none where the caller gave prompts."""
+        return 0 if self.prompts else round(min(self.trajectories, MOST_PROMPTS) / KEPT)
+
+    def batches(self) -> int:
+        """Batches in all."""
+        turns = [(turn, len(ways)) for ways in map(self.ways, self.modes) for turn in range(len(ways))]
+        jobs = [self.candidates(), *(len(range(turn, self.trajectories, count)) for turn, count in turns)]
+        return sum(math.ceil(images / self.batch_size) for images in [*jobs, *self.looks().values()])
+
+    def shares(self, mode: Mode) -> Counter[Way]:
+        """Trajectories of each way of sampling."""
+        ways = self.ways(mode)
+        return Counter(ways[place % len(ways)] for place in range(self.trajectories))
+
+    def looks(self) -> dict[Way, int]:
+        """How many trajectories of each way of txt2img are looked at again."""
+        return {way: share // LOOKS for way, share in self.shares("txt2img").items()}
+
+    def images(self) -> int:
+        """Images in all, the candidates' single evaluations among them."""
+        return self.candidates() + self.trajectories * len(self.modes) + sum(self.looks().values())
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of sampling: guidance scale, sampler, whether with a negative prompt, img2img's denoising strength."""
+
+    guidance: float
+    sampler: str
+    negative: bool = False
+    strength: float = 1.0
 
 
 def read_plan(body: object, samplers: Collection[str], schedulers: Collection[str]) -> Plan:

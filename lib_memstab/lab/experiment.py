@@ -45,9 +45,7 @@ def text_rows(model: LabModel, prompts: Sequence[str]) -> TextRows:
     _, ends = model.tokenize(prompts)
     positions = torch.arange(model.config.text_positions, device=ends.device)
     read = _in_windows(model, prompts)
-    return TextRows(
-        model.encode_prompts([""]), positions[None] < ends[:, None], halves=read[:, 0], glimpses=read[:, 1]
-    )
+    return TextRows(model.encode_prompts([""]), positions[None] < ends[:, None], halves=read[:, 0], glimpses=read[:, 1])
 
 
 @torch.no_grad()

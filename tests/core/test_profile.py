@@ -57,7 +57,7 @@ PROFILE = Profile(
     prediction="epsilon",
     created="2026-01-31",
     versions=Versions("0.1.0", "2.1.2", "WebUI v1.10.1"),
-    statistic=Statistic(),
+    statistic=Statistic(reference_guidance=15.0),
     modes={"txt2img": Calibration(REGION, COVERED)},
 )
 JOB = {

@@ -42,6 +42,7 @@ def flags(excess, before=False, length=1.0):
         centre=torch.ones(count),
         deviation=torch.full((count,), 0.02),
         threshold=THRESHOLD,
+        once_in_100=THRESHOLD,
     )
 
 

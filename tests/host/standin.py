@@ -257,7 +257,7 @@ class Image:
 def run(p, hooks, args, callbacks, watchers=()):
     """process_images: one job with MemStab's script hooks in the WebUI's order; pictures, and the grid's infotext."""
     hooks.process(p, args)
-    found, generator = [], torch.Generator().manual_seed(5)
+    found, generator, start = [], torch.Generator().manual_seed(5), p.init_latent
     for iteration in range(p.n_iter):
         p.iteration = iteration
         own = slice(p.iteration * p.batch_size, (p.iteration + 1) * p.batch_size)
@@ -279,7 +279,7 @@ def run(p, hooks, args, callbacks, watchers=()):
             for watch in watchers:
                 watch(p)
             samples = p.sampler.launch(p, noise, conds, unconds, p.steps)
-        p.is_hr_pass = False
+        p.is_hr_pass, p.init_latent = False, start
         hooks.post_sample(p)
         for batch_index, latent in enumerate(samples):
             p.batch_index = batch_index

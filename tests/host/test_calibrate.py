@@ -1,17 +1,20 @@
 """A calibration: what it samples, how it is asked for, and what stopping and failing leave behind."""
 
+import re
 import threading
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import GRID
-from lib_memstab.host.calibrate import SCALES, STRENGTHS, Calibrator, Plan, Sampled, batches_of, profile_name
-from lib_memstab.host.ordinary import best_read, candidates, ordinary_prompts
-from lib_memstab.host.plan import read_plan
+from lib_memstab.host.batches import OTHER_SEED, Sampled, batches_of
+from lib_memstab.host.calibrate import Calibrator, profile_name
+from lib_memstab.host.ordinary import best_read, candidates, ordinary_prompts, whole_words
+from lib_memstab.host.plan import SCALES, STRENGTHS, Plan, read_plan
 from lib_memstab.settings import SettingsError
 
 PLAN = Plan("Euler", "Automatic", 20, 128, 128, (7.5, 1.0), ordinary_prompts(), trajectories=64, batch_size=5)
@@ -20,7 +23,7 @@ CHOICES = (["Euler", "DDIM"], ["Automatic", "Karras"])
 
 
 class Machine:
-    """Invents curves; `gate` holds the first batch back."""
+    """Invents curves and latents; `gate` holds the first batch back. Prompts of `replayed` have one picture."""
 
     name = "test"
 
@@ -28,6 +31,7 @@ class Machine:
         self.batches, self.starts, self.gate, self.fail, self.interrupted = [], [], threading.Event(), None, False
         self.gate.set()
         self.begun, self.told = threading.Event(), 0
+        self.replayed = ()
 
     def interrupt(self):
         self.told += 1
@@ -55,11 +59,19 @@ class Machine:
         self.batches.append(batch)
         self.starts.append(list(pictures))
         chance = np.random.default_rng(batch.seeds[0])
-        curves = 0.01 * chance.standard_normal((len(batch.prompts), len(GRID)))
+        curves = 0.01 * chance.standard_normal((len(batch.prompts), 1)) + 0.001 * chance.standard_normal(len(GRID))
         start = {"Euler": 15.0, "DDIM": 12.0}[batch.way.sampler] * batch.way.strength
         response = np.array([float("wordc" in prompt) for prompt in batch.prompts])
-        pictures = [f"picture {seed}" for seed in batch.seeds]
-        return Sampled(curves, np.full(len(curves), start), response, 4, (16, 16), pictures)
+        is_replay = [prompt in self.replayed for prompt in batch.prompts]
+        curves[np.array(is_replay)] += 0.03
+        latents = torch.stack(
+            [
+                torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(1 if same else seed))
+                for same, seed in zip(is_replay, batch.seeds, strict=True)
+            ]
+        )
+        pictures = [f"picture {seed}" for seed in batch.seeds] if batch.wanted else []
+        return Sampled(curves, np.full(len(curves), start), response, latents, pictures)
 
 
 def finished(calibrator):
@@ -75,7 +87,7 @@ def test_a_profile_comes_of_ordinary_prompts_in_both_modes():
     calibrator = Calibrator(machine, saved.append)
     assert calibrator.start(PLAN)
     progress = finished(calibrator)
-    assert (progress.state, progress.done, progress.total) == ("done", 128, 128)
+    assert (progress.state, progress.done, progress.total) == ("done", 148, 148)
     assert machine.total == len(machine.batches)
     [profile] = saved
     assert progress.profile == profile.name == "my model"
@@ -86,13 +98,40 @@ def test_a_profile_comes_of_ordinary_prompts_in_both_modes():
         (7.5, False, 12.0),
         (1.0, False, 15.0),
     }
-    assert {batch.wanted for batch in machine.batches if batch.mode == "txt2img"} == {True}
+    again = [batch for batch in machine.batches if batch.seeds[0] >= OTHER_SEED]
+    assert sum(len(batch.prompts) for batch in again) == 20
+    first = [batch for batch in machine.batches if batch.mode == "txt2img" and batch not in again]
+    assert {batch.wanted for batch in first} == {True}
+    assert {batch.wanted for batch in again} == {False}
     assert {batch.wanted for batch in machine.batches if batch.mode == "img2img"} == {False}
     assert len(profile.modes["img2img"].region.bands) == len(STRENGTHS)
     assert profile.modes["txt2img"].covered.guidance == (1.0, 7.5)
     begun = [picture for batch, own in zip(machine.batches, machine.starts, strict=True) for picture in own if batch]
     assert len(begun) == 64
     assert all(str(picture).startswith("picture") for picture in begun)
+
+
+def test_prompts_that_replay_a_picture_are_left_out():
+    machine, saved = Machine(), []
+    machine.replayed = PLAN.prompts[3:40:9]
+    calibrator = Calibrator(machine, saved.append)
+    assert calibrator.start(PLAN)
+    assert finished(calibrator).message.endswith("(5 prompts that replay a picture were left out)")
+    assert saved[0].modes["txt2img"].covered.trajectories == PLAN.trajectories - 5
+    used = {prompt for batch in machine.batches if batch.mode == "img2img" for prompt in batch.prompts}
+    assert used
+    assert not used & set(machine.replayed)
+
+
+def test_where_most_prompts_replay_a_picture_nothing_is_saved():
+    machine, saved = Machine(), []
+    plan = replace(PLAN, prompts=PLAN.prompts[:8])
+    machine.replayed = plan.prompts[:5]
+    calibrator = Calibrator(machine, saved.append)
+    assert calibrator.start(plan)
+    assert finished(calibrator).state == "failed"
+    assert "5 of 8 prompts give the same picture with every seed" in calibrator.progress.message
+    assert saved == []
 
 
 def test_every_trajectory_has_a_seed_of_its_own():
@@ -148,13 +187,13 @@ def test_without_prompts_those_are_taken_that_the_model_reads():
     calibrator = Calibrator(machine, saved.append)
     assert calibrator.start(replace(PLAN, prompts=()))
     progress = finished(calibrator)
-    assert (progress.state, progress.done, progress.total) == ("done", 512 + 128, 512 + 128)
+    assert (progress.state, progress.done, progress.total) == ("done", 512 + 148, 512 + 148)
     assert machine.total == len(machine.batches)
     read = [batch for batch in machine.batches if batch.steps == 1]
     assert sum(len(batch.prompts) for batch in read) == 512
     used = {prompt for batch in machine.batches if batch.steps > 1 for prompt in batch.prompts}
     assert used < {prompt for batch in read for prompt in batch.prompts}
-    assert all("wordc" in prompt.split() for prompt in used)
+    assert all("wordc" in prompt for prompt in used)
     assert saved[0].modes["txt2img"].covered.prompts.startswith("MemStab's own list")
 
 
@@ -162,11 +201,27 @@ def test_candidates_are_of_the_list_and_of_frequent_words():
     found = candidates([*WORDS, "Not", "4", "a-b"], 800)
     assert len(found) == 800
     assert found == candidates([*WORDS, "Not", "4", "a-b"], 800)
-    assert set(found[:200]) <= set(ordinary_prompts())
-    words = [word for prompt in found[200:] for word in prompt.split()]
+    words = [word for prompt in found[400:] for word in prompt.split()]
     assert set(words) == set(WORDS)
     assert words.count("worda") > 2 * words.count("wordz")
-    assert candidates(["few", "words"], 600) == (*ordinary_prompts(), *ordinary_prompts()[:88])
+    assert candidates(["few", "words"], 600) == ordinary_prompts(600)
+
+
+def test_a_model_without_the_lists_words_gets_its_prompts_in_its_own():
+    found = candidates([*WORDS, "with", "the"], 800)[:400]
+    letters = [word for prompt in found for word in re.findall("[A-Za-z]{3,}", prompt)]
+    assert set(letters) == {*WORDS, "with", "the"}
+    assert {"a", "of", "in"} < {word for prompt in found for word in prompt.split()}
+
+
+def test_a_model_that_has_the_lists_words_gets_its_prompts_as_they_are():
+    listed = ordinary_prompts(400)
+    words = sorted({word for prompt in listed for word in re.findall("[a-z]{3,}", prompt.lower())})
+    assert candidates(words[::2] + words[1::4], 800)[:400] == listed
+
+
+def test_pieces_of_words_are_no_words():
+    assert whole_words(["een", "green", "The", "on", "ground", "ound", "sun", "a-b"]) == ["green", "ground", "sun"]
 
 
 def test_the_best_read_are_the_strongest_but_the_very_first():

@@ -15,7 +15,7 @@ from tests.core.test_monitor import HostWaits
 from tests.host import standin
 
 DETECT, SUPPRESS = {"mode": "detect"}, {"mode": "suppress"}
-REPLAY, PLAIN, OTHER = "a replay of something", "ordinary prompt 101", "ordinary prompt 202"
+REPLAY, PLAIN, OTHER = "a replay of something", "ordinary prompt 216", "ordinary prompt 202"
 
 
 def verdicts(pictures):
@@ -92,7 +92,7 @@ def test_the_loop_never_makes_the_host_wait(extension):
     callbacks = extension.callbacks
     for kind in ("denoiser", "denoised", "after"):
         setattr(callbacks, kind, watched(getattr(callbacks, kind)[0]))
-    pictures = extension.sample([REPLAY, f"{PLAIN} AND {OTHER}"], SUPPRESS)
+    pictures = extension.sample([REPLAY, f"{PLAIN} :0.5 AND {OTHER} :0.5"], SUPPRESS)
     assert verdicts(pictures) == ["suppressed", "clear"]
     assert len(calls) == 60
     assert waits.count == 0
