@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lib_memstab.core.profile import Mode
-from lib_memstab.core.region import Conditions, FloatArray, scores
+from lib_memstab.core.region import MIN_TRAJECTORIES, Conditions, FloatArray, scores
 from lib_memstab.host.ordinary import ordinary_prompts
 from lib_memstab.host.plan import SIGMAS, Plan, Way
 
@@ -106,6 +107,13 @@ def replays(before: Sequence[Trajectory], again: Sequence[Trajectory]) -> set[st
     first, second = ((one - one.mean(dim=(2, 3), keepdim=True)).flatten(1) for one in latents)
     likeness = torch.nn.functional.cosine_similarity(first, second)
     return {one.prompt for one, alike in zip(again, likeness.tolist(), strict=True) if alike > SAME}
+
+
+def without(sampled: Sequence[Trajectory], prompts: Collection[str]) -> list[Trajectory]:
+    """Those of other prompts; a way of sampling of which too few are left to make a band goes as a whole."""
+    others = [one for one in sampled if one.prompt not in prompts]
+    left = Counter(one.conditions for one in others)
+    return [one for one in others if left[one.conditions] >= MIN_TRAJECTORIES] or others
 
 
 def batches_of(plan: Plan, mode: Mode) -> list[Batch]:

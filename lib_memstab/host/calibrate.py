@@ -23,7 +23,17 @@ import torch
 from lib_memstab import __version__
 from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Mode, Profile, Statistic, Versions
 from lib_memstab.core.region import learn
-from lib_memstab.host.batches import Batch, Sampled, Trajectory, batches_of, reading, replays, second_look, trajectories
+from lib_memstab.host.batches import (
+    Batch,
+    Sampled,
+    Trajectory,
+    batches_of,
+    reading,
+    replays,
+    second_look,
+    trajectories,
+    without,
+)
 from lib_memstab.host.ordinary import SOURCE, best_read, candidates
 from lib_memstab.host.plan import Plan
 
@@ -157,7 +167,7 @@ class Calibrator:
                 found = self._replays(plan, ordinary)
                 if found is None:
                     return None
-                ordinary, plan = [one for one in ordinary if one.prompt not in found], plan.without(found)
+                ordinary, plan = without(ordinary, found), plan.without(found)
                 pictures, self.replays = [one.picture for one in ordinary], len(found)
             channels = ordinary[0].latent.shape[0]
             calibrations[mode] = calibration(plan, ordinary, source)

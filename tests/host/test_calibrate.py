@@ -123,6 +123,18 @@ def test_prompts_that_replay_a_picture_are_left_out():
     assert not used & set(machine.replayed)
 
 
+def test_a_way_of_sampling_that_replays_leave_too_few_of_is_left_out():
+    machine, saved = Machine(), []
+    plan = replace(PLAN, trajectories=40)
+    ways = len(plan.ways("txt2img"))
+    machine.replayed = plan.prompts[1:40:ways][:2]
+    calibrator = Calibrator(machine, saved.append)
+    assert calibrator.start(plan)
+    assert finished(calibrator).state == "done"
+    bands = {(band.conditions.guidance, band.conditions.negative) for band in saved[0].modes["txt2img"].region.bands}
+    assert bands == {(7.5, False), (1.0, False)}
+
+
 def test_where_most_prompts_replay_a_picture_nothing_is_saved():
     machine, saved = Machine(), []
     plan = replace(PLAN, prompts=PLAN.prompts[:8])
