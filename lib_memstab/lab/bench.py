@@ -38,6 +38,9 @@ from lib_memstab.lab.trials import CELLS, MAIN, Cell, memorized_trials, plain_tr
 
 log = logging.getLogger("memstab.bench")
 
+STATED = (10.0, 100.0, 1000.0)
+"""Sensitivities whose stated rate of false alarms is held against the observed one."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -47,7 +50,7 @@ class Plan:
     """
 
     split: str = "final"
-    seeds: int = 4
+    seeds: int = 3
     ordinary: int = 200
     hard: int = 60
     sensitivity: float = Settings().sensitivity
@@ -91,6 +94,13 @@ def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
             "copies": [int((copied & watched.flagged).sum()), int(copied.sum())],
             "ordinary": [int(plain.flagged.sum()), len(ordinary)],
             "hard": [int(rare.flagged.sum()), len(hard)],
+        },
+        "rates": {
+            f"{sensitivity:g}": [
+                [int((run.plain.excess.max(axis=0) > region.threshold(sensitivity)).sum()), len(run.trials)]
+                for run in (plain, rare)
+            ]
+            for sensitivity in STATED
         },
         "step_of_flag": np.bincount(first).tolist(),
         "suppression": suppression,
@@ -161,8 +171,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds",
         type=int,
-        default=4,
-        help="trajectories of each memorized prompt; the first cell has three times as many",
+        default=3,
+        help="trajectories of each memorized prompt; the first cell has five times as many",
     )
     parser.add_argument(
         "--ordinary", type=int, default=200, help="ordinary prompts; the first cell has five times as many"
@@ -180,7 +190,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write((json.dumps(rows) if args.json else tables.cost(rows)) + "\n")
         return 0
     small = Plan(args.split, args.seeds, args.ordinary, 60, args.sensitivity, args.strength, args.rule)
-    large = replace(small, seeds=args.seeds * 3, ordinary=args.ordinary * 5, hard=240, rivals=3)
+    large = replace(small, seeds=args.seeds * 5, ordinary=args.ordinary * 5, hard=240, rivals=5)
     wanted = [cell for cell in CELLS if not args.cells or cell.name in args.cells]
     work = [(cell, large if cell == MAIN else small) for cell in wanted]
     if args.rules:

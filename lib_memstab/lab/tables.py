@@ -59,7 +59,7 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
     parts = [_detection(results[0]), _rivals(results[0])]
     if results[0]["mitigations"]:
         parts.append(_mitigations(results[0]["mitigations"]))
-    return "\n\n".join([*parts, _suppression(results), _false_alarms(results)])
+    return "\n\n".join([*parts, _suppression(results), _false_alarms(results), _rates(results[0])])
 
 
 def cost(rows: Sequence[dict[str, Any]]) -> str:
@@ -163,4 +163,14 @@ def _false_alarms(results: Sequence[dict[str, Any]]) -> str:
                 "yes" if result["identical"] else "NO",
             ]
         )
+    return table(head, rows)
+
+
+def _rates(result: dict[str, Any]) -> str:
+    """Stated rates of false alarms beside the observed ones."""
+    head = [f"one false alarm in N, {result['cell']}", "stated", "ordinary flagged", "hard negatives flagged"]
+    rows = [
+        [name, f"{100 / float(name):g} %", *(share(*counts) for counts in pair)]
+        for name, pair in result["rates"].items()
+    ]
     return table(head, rows)
