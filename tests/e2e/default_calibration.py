@@ -82,7 +82,10 @@ def main():
 
     def measure(webui):
         print(f"calibrated in {calibrate(webui):.0f} s")
-        rows = [row(webui, known, name, memorized, ordinary) for name in args.only]
+        rows = []
+        for name in args.only:
+            rows.append(row(webui, known, name, memorized, ordinary))
+            print(*rows[-1], sep=", ", flush=True)
         print(table(["way of sampling", "ordinary pictures flagged", "copies flagged", "profile"], rows))
 
     if args.webui.startswith("http"):
