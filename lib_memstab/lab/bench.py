@@ -87,7 +87,14 @@ def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
     return {
         "cell": cell.name,
         "split": plan.split,
-        "detection": detection_figures(watched.plain, copied, plain.plain, rare.plain),
+        "detection": detection_figures(
+            watched.plain.excess[:, copied],
+            {
+                "ordinary": plain.plain.excess,
+                "ordinary that are no copies": plain.plain.excess[:, other <= truth.COPY_THRESHOLD],
+                "hard": rare.plain.excess,
+            },
+        ),
         "rivals": rival_figures(watched.plain, copied, plain.plain) if copied.any() else {},
         "mitigations": mitigation_figures(judge, cell, watched, before, after, plan.rivals) if plan.rivals else {},
         "flagged": {

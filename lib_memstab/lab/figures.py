@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,19 +127,21 @@ def suppression_figures(judge: Judge, watched: Watched) -> dict[str, Any]:
     return figures
 
 
-def detection_figures(positive: Outcome, chosen: BoolArray, ordinary: Outcome, hard: Outcome | None) -> dict[str, Any]:
-    """Ranking of reproduced trajectories against ordinary (and hard) ones by the highest excess of the first steps."""
+def detection_figures(ours: FloatArray, negatives: Mapping[str, FloatArray]) -> dict[str, Any]:
+    """How copies rank against each kind of trajectory that is none, by the highest excess of the first steps.
+
+    `ours` and each of `negatives` are excesses [steps, N].
+    """
     figures: dict[str, Any] = {}
     for steps, name in ((1, "first"), (3, "first 3"), (5, "first 5"), (None, "all")):
-        ours = positive.excess[:steps, chosen].max(axis=0)
-        for label, outcome in (("ordinary", ordinary), ("hard", hard)):
-            if outcome is not None and len(ours):
-                theirs = outcome.excess[:steps].max(axis=0)
+        for label, others in negatives.items():
+            if ours.shape[1] and others.shape[1]:
+                mine, theirs = ours[:steps].max(axis=0), others[:steps].max(axis=0)
                 figures[f"{name}, {label}"] = {
-                    "auc": auc(ours, theirs),
-                    "auc_interval": bootstrap(auc, ours, theirs),
-                    "tpr_at_1": tpr_at_fpr(ours, theirs, 0.01),
-                    "tpr_at_1_interval": bootstrap(lambda a, b: tpr_at_fpr(a, b, 0.01), ours, theirs, rounds=300),
+                    "auc": auc(mine, theirs),
+                    "auc_interval": bootstrap(auc, mine, theirs),
+                    "tpr_at_1": tpr_at_fpr(mine, theirs, 0.01),
+                    "tpr_at_1_interval": bootstrap(lambda a, b: tpr_at_fpr(a, b, 0.01), mine, theirs, rounds=300),
                 }
     return figures
 

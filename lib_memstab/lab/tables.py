@@ -92,7 +92,8 @@ def _detection(result: dict[str, Any]) -> str:
         )
     steps = ", ".join(f"{count} at step {step}" for step, count in enumerate(result["step_of_flag"]) if count)
     head = [f"detection, {result['cell']} (steps, against)", "AUC [95 %]", "TPR at 1 % false alarms [95 %]"]
-    return f"{table(head, rows)}\n\nReproduced pictures were flagged: {steps or 'none'}."
+    note = f"{result['other_ordinary']} of the ordinary pictures are copies of a memorized one."
+    return f"{table(head, rows)}\n\nReproduced pictures were flagged: {steps or 'none'}. {note}"
 
 
 def _rivals(result: dict[str, Any]) -> str:
