@@ -83,24 +83,27 @@ class Monitor:
         eps: Tensor,
         evaluate: Evaluate | None = None,
         guidance: float | None = None,
+        judged: Tensor | None = None,
     ) -> Tensor:
         """After an evaluation: the guided noise prediction to go on with; `eps` [B, C, H, W] if nothing is flagged.
 
-        `guidance` is the scale this evaluation was guided with, if it is not the job's.
+        `guidance` is the scale this evaluation was guided with, if it is not the job's. `judged` is the conditional
+        prediction that an image is judged by, if that is not `eps_cond`: of a prompt in several parts the strongest's.
         """
         self.evaluations += 1
         if self.reason is not None or self.detector is None:
             return eps
         try:
             scale = self.guidance if guidance is None else guidance
-            return self._judge(Evaluation(x, sigma, eps_cond, eps_uncond, eps, scale, self._text, evaluate))
+            measured = measure(sigma, eps_cond if judged is None else judged, eps_uncond)
+            return self._judge(Evaluation(x, sigma, eps_cond, eps_uncond, eps, scale, self._text, evaluate, measured))
         except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
             self._give_up(error)
             return eps
 
     def _judge(self, evaluation: Evaluation) -> Tensor:
         assert self.detector is not None
-        step = self.detector.update(measure(evaluation.sigma, evaluation.eps_cond, evaluation.eps_uncond))
+        step = self.detector.update(evaluation.measured)
         excess = step.excess
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
         threshold = self.detector.threshold

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lib_memstab.core.measurement import PathLength, measure
+from lib_memstab.core.measurement import Measurement, PathLength
 
 Evaluate = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x rows, sigma rows, text rows) -> conditional noise prediction of those rows: one extra evaluation each."""
@@ -70,7 +70,10 @@ class Flags:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One denoiser evaluation: x = x0 + sigma noise, predictions [B, C, H, W], sigma [B], the guidance scale in use."""
+    """One denoiser evaluation: x = x0 + sigma noise, predictions [B, C, H, W], sigma [B], the guidance scale in use.
+
+    `measured` is its measurement.
+    """
 
     x: Tensor
     sigma: Tensor
@@ -80,6 +83,7 @@ class Evaluation:
     guidance: float
     text: Tensor | None
     evaluate: Evaluate | None
+    measured: Measurement
 
 
 def spread(values: Tensor, like: Tensor) -> Tensor:
@@ -269,7 +273,7 @@ class Windows(Recalling):
         return torch.lerp(text, read, spread(firm, text))
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
-        measured = measure(evaluation.sigma, evaluation.eps_cond, evaluation.eps_uncond)
+        measured = evaluation.measured
         length = self._path.update(measured.sigma, measured.update_norm(), measured.valid)
         outside = flags.before & (length > flags.centre * (flags.once_in_100 * flags.deviation).exp())
         self._again = outside if self._again is None else self._again | outside

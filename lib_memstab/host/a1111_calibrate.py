@@ -47,7 +47,7 @@ class Recording:
                 batch = params.denoiser.sampler.sampler_extra_args["cond"].batch
                 self._parts = Parts.of([[part.weight for part in own] for own in batch], out.device)
             rows = read(params.x, params.sigma, out, self._parts, getattr(params.denoiser, "alphas", None))
-            measurement = measure(rows.sigma, rows.eps_cond, rows.eps_uncond)
+            measurement = measure(rows.sigma, rows.judged, rows.eps_uncond)
             self.recorder.update(measurement)
             if self.response is None:
                 self.response = measurement.update_norm()

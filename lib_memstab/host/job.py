@@ -155,7 +155,9 @@ class Pass:
         # DDIM CFG++ guides by a part of the scale.
         scale = denoiser.sampler.sampler_extra_args["cond_scale"] * getattr(denoiser, "cond_scale_miltiplier", 1.0)
         plain = rows.eps_uncond + scale * (rows.eps_cond - rows.eps_uncond)
-        ours = monitor.evaluated(rows.x, rows.sigma, rows.eps_cond, rows.eps_uncond, plain, guidance=scale)
+        ours = monitor.evaluated(
+            rows.x, rows.sigma, rows.eps_cond, rows.eps_uncond, plain, guidance=scale, judged=rows.judged
+        )
         if ours is plain or monitor.flagged is None:
             return
         change = ours - plain

@@ -20,10 +20,18 @@ from lib_memstab.host.port import HostError
 
 @dataclass(frozen=True)
 class Parts:
-    """How the AND parts of a batch's prompts lie in rows: each row's image and weight, both [R]; number of images."""
+    """How the AND parts of a batch's prompts lie in rows.
+
+    Attributes:
+        owner, weight: each row's image and weight, both [R].
+        rows: each image's rows [B, most parts]; its first one again where it has fewer.
+        count: images.
+        single: whether each has one part of weight 1.
+    """
 
     owner: Tensor
     weight: Tensor
+    rows: Tensor
     count: int
     single: bool
 
@@ -32,9 +40,16 @@ class Parts:
         """From each image's weights."""
         owner = [image for image, own in enumerate(weights) for _ in own]
         flat = [float(weight) for own in weights for weight in own]
+        most = max(map(len, weights), default=0)
+        first = [owner.index(image) for image in range(len(weights))]
+        rows = [
+            [start + (place if place < len(own) else 0) for place in range(most)]
+            for start, own in zip(first, weights, strict=True)
+        ]
         return cls(
             torch.tensor(owner, device=device),
             torch.tensor(flat, device=device),
+            torch.tensor(rows, device=device),
             len(weights),
             all(len(own) == 1 and own[0] == 1 for own in weights),
         )
@@ -44,6 +59,8 @@ class Parts:
 class Rows:
     """One evaluation: latents x = x0 + sigma noise and predictions [B, C, H, W], sigma [B].
 
+    `judged`: the prediction with the prompt's strongest part alone. Parts add up, and two ordinary ones together pull
+    as no ordinary prompt does, so an image is judged by the part that pulls hardest.
     `copied`, bool [B]: the host skipped the evaluation without the prompt and repeated the other in its place.
     """
 
@@ -51,6 +68,7 @@ class Rows:
     sigma: Tensor
     eps_cond: Tensor
     eps_uncond: Tensor
+    judged: Tensor
     copied: Tensor
 
 
@@ -82,10 +100,13 @@ def read(x: Tensor, level: Tensor, out: Tensor, parts: Parts, alphas_cumprod: Te
     first = torch.searchsorted(parts.owner, torch.arange(count, device=out.device))
     copied = (out[:-count][first] == out[-count:]).flatten(1).all(1)
     if parts.single:
-        eps_cond = with_prompt
+        eps_cond = judged = with_prompt
     else:
         delta = (with_prompt - without[parts.owner]) * spread(parts.weight, eps)
         eps_cond = without.index_add(0, parts.owner, delta)
+        pull = delta.float().flatten(1).square().sum(1)
+        strongest = parts.rows.gather(1, pull[parts.rows].argmax(1, keepdim=True))[:, 0]
+        judged = without + delta[strongest]
     # A copy says nothing about the prompt's pull: equal predictions are what the core does not measure.
-    eps_cond = torch.where(spread(copied, eps) > 0, without, eps_cond)
-    return Rows(latents, sigma[-count:], eps_cond, without, copied)
+    eps_cond, judged = (torch.where(spread(copied, eps) > 0, without, one) for one in (eps_cond, judged))
+    return Rows(latents, sigma[-count:], eps_cond, without, judged, copied)

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from lib_memstab.core.measurement import measure
 from lib_memstab.core.suppression import (
     EndSwap,
     EndSwapAway,
@@ -29,7 +30,8 @@ def predictions():
 def evaluation(predictions, sigma=5.0, guidance=7.5):
     x, uncond, cond = predictions
     eps = uncond + guidance * (cond - uncond)
-    return Evaluation(x, torch.full((SHAPE[0],), sigma), cond, uncond, eps, guidance, None, None)
+    level = torch.full((SHAPE[0],), sigma)
+    return Evaluation(x, level, cond, uncond, eps, guidance, None, None, measure(level, cond, uncond))
 
 
 def flags(excess, before=False, length=1.0):

@@ -92,7 +92,7 @@ def test_the_loop_never_makes_the_host_wait(extension):
     callbacks = extension.callbacks
     for kind in ("denoiser", "denoised", "after"):
         setattr(callbacks, kind, watched(getattr(callbacks, kind)[0]))
-    pictures = extension.sample([REPLAY, f"{PLAIN} :0.5 AND {OTHER} :0.5"], SUPPRESS)
+    pictures = extension.sample([REPLAY, f"{PLAIN} AND {OTHER}"], SUPPRESS)
     assert verdicts(pictures) == ["suppressed", "clear"]
     assert len(calls) == 60
     assert waits.count == 0

@@ -38,6 +38,16 @@ def test_and_parts_add_up_by_their_weights():
     assert torch.equal(rows.eps_uncond, out[3:])
 
 
+def test_an_image_is_judged_by_its_strongest_part():
+    parts = Parts.of([[1.0], [0.5, 2.0], [3.0, 0.1]], CPU)
+    out = latents(2, 8)
+    rows = read(latents(3, 8), torch.ones(8) * 500, out, parts, ALPHAS)
+    without = out[5:]
+    assert torch.allclose(rows.judged[0], out[0], atol=1e-5)
+    assert torch.allclose(rows.judged[1], without[1] + 2 * (out[2] - without[1]), atol=1e-5)
+    assert torch.allclose(rows.judged[2], without[2] + 3 * (out[3] - without[2]), atol=1e-5)
+
+
 @pytest.mark.parametrize("weights", [[[1.0], [1.0]], [[1.0, 0.3], [1.0]]])
 def test_copies_in_place_of_a_skipped_evaluation_say_nothing(weights):
     parts = Parts.of(weights, CPU)
@@ -46,6 +56,7 @@ def test_copies_in_place_of_a_skipped_evaluation_say_nothing(weights):
     rows = read(latents(5, len(out)), torch.ones(len(out)), out, parts, None)
     assert rows.copied.tolist() == [True, False]
     assert torch.equal(rows.eps_cond[0], rows.eps_uncond[0])
+    assert torch.equal(rows.judged[0], rows.eps_uncond[0])
     assert not torch.equal(rows.eps_cond[1], rows.eps_uncond[1])
 
 
