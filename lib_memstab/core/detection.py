@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,8 +35,12 @@ class Detector:
         outside_count: evaluations at which the image was outside.
         first_outside: index of the first of these among all evaluations, -1 while there is none.
         broken: an evaluation held values that are not finite.
+        late: nothing could be measured above `LATE` of the first noise level: a path whose beginning is unknown cannot
+            be held against the region, and scores nothing.
         steps: what `update` returned, evaluation by evaluation.
     """
+
+    LATE: ClassVar[float] = 0.6
 
     def __init__(self, region: Region, threshold: float, guidance: float, negative: bool = False) -> None:
         self.region, self.threshold = region, threshold
@@ -50,7 +55,8 @@ class Detector:
         self.score = torch.full_like(like, -torch.inf)
         self.measured, self.outside_count = torch.zeros_like(like), torch.zeros_like(like)
         self.first_outside = torch.full_like(like, -1)
-        self.broken = torch.zeros_like(like, dtype=torch.bool)
+        self.broken, self.late = (torch.zeros_like(like, dtype=torch.bool) for _ in range(2))
+        self._first = like
 
     def update(self, measurement: Measurement) -> Step:
         """Take one evaluation of the batch."""
@@ -58,7 +64,8 @@ class Detector:
             self._begin(measurement.sigma)
         length = self._path.update(measurement.sigma, measurement.update_norm(), measurement.valid)
         mean, deviation = interpolate(self._grid, self._table, measurement.sigma)
-        excess = torch.where(measurement.valid, (length.log() - mean) / deviation, -torch.inf)
+        self.late = self.late | ((self.measured == 0) & (measurement.sigma < self.LATE * self._first))
+        excess = torch.where(measurement.valid & ~self.late, (length.log() - mean) / deviation, -torch.inf)
         outside = excess > self.threshold
         self.score = torch.maximum(self.score, excess)
         self.measured = self.measured + measurement.valid

@@ -137,7 +137,7 @@ class Monitor:
         facts = torch.stack(
             [detector.score, detector.measured, detector.outside_count, detector.first_outside, suppressed, extra]
         )
-        rows = torch.cat([facts.double(), detector.broken[None].double()]).T.tolist()
+        rows = torch.cat([facts, detector.broken[None], detector.late[None]]).double().T.tolist()
         curves = detector.trace().double().tolist()
         return [self._row(row, curve, profile, host, partial) for row, curve in zip(rows, curves, strict=True)]
 
@@ -149,17 +149,19 @@ class Monitor:
         host: str,
         partial: tuple[int, int] | None,
     ) -> ImageReport:
-        score, measured, outside, first, suppressed, extra, broken = row
+        score, measured, outside, first, suppressed, extra, broken, late = row
         reason = ""
         if broken:
             reason = "the latent held values that are not finite"
         elif measured == 0:
             reason = "no evaluation had separate predictions with and without the prompt"
+        elif late:
+            reason = "the first evaluations had no separate predictions with and without the prompt"
         elif measured < self.evaluations:
             reason = f"{int(measured)} of {self.evaluations} evaluations could be measured"
         assert self.detector is not None
         verdict: Verdict = "clear"
-        if broken or measured == 0:
+        if broken or measured == 0 or late:
             verdict = "not measured"
         elif outside:
             verdict = "suppressed" if suppressed else "flagged"

@@ -136,6 +136,17 @@ def test_repeated_conditional_rows_are_not_measured(region):
     assert [report.verdict for report in monitor.reports(3)] == ["not measured", "clear", "clear"]
 
 
+@pytest.mark.parametrize(("skipped", "verdict"), [(1, "flagged"), (5, "not measured")])
+def test_a_path_without_its_beginning_is_not_measured(region, skipped, verdict):
+    monitor = monitor_of(region, mode="detect")
+    for step, (sigma, cond, uncond) in enumerate(evaluations([0.3] * 3)):
+        seen = uncond if step < skipped else cond
+        monitor.evaluated(uncond, sigma, seen, uncond, uncond)
+    assert {report.verdict for report in monitor.reports(3)} == {verdict}
+    missing = "the first evaluations had no separate predictions"
+    assert all((missing in report.reason) == (verdict == "not measured") for report in monitor.reports(3))
+
+
 def test_a_job_that_ends_before_its_first_evaluation_is_not_measured(region):
     assert [report.verdict for report in monitor_of(region).reports(2, partial=(0, 20))] == ["not measured"] * 2
 

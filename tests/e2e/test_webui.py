@@ -75,7 +75,7 @@ def test_every_sampler_is_measured_suppressed_and_untouched_by_detection(
 
 
 def test_a_batch_of_mixed_prompts_has_a_verdict_for_each_image(calibrated, memorized, ordinary):
-    prompts = [memorized[2], ordinary[1], ordinary[3], memorized[3]]
+    prompts = [memorized[2], ordinary[1], ordinary[4], memorized[3]]
     batch = {"batch_size": 2, "n_iter": 2, "probe": {"prompts": prompts}}
     off, on = calibrated.sample("", **batch), calibrated.sample("", SUPPRESS, **batch)
     assert [one.report.verdict for one in on] == ["suppressed", "clear", "clear", "suppressed"]
@@ -441,21 +441,20 @@ def test_a_checkpoint_by_override_settings_is_the_one_that_is_judged(calibrated,
     assert calibrated.one(memorized[2], SUPPRESS).report.verdict == "suppressed"
 
 
-@pytest.mark.parametrize(
-    ("how", "measured"),
-    [
-        ({"s_min_uncond": 3.0}, range(13, 19)),
-        ({"skip_early_cond": 0.25}, range(13, 16)),
-    ],
-)
-def test_skipped_evaluations_without_the_prompt_are_not_measured(
-    calibrated, memorized, ordinary, known, option, how, measured
-):
-    option(**how)
+def test_a_path_whose_beginning_is_skipped_is_not_measured(calibrated, memorized, option):
+    option(skip_early_cond=0.25)
+    off, on = (calibrated.one(memorized[2], mode) for mode in (None, SUPPRESS))
+    assert on.equals(off)
+    assert on.report.verdict == "not measured"
+    assert "the first evaluations had no separate predictions" in on.report.reason
+
+
+def test_skipped_evaluations_without_the_prompt_are_not_measured(calibrated, memorized, ordinary, known, option):
+    option(s_min_uncond=3.0)
     off, detect, suppress = (calibrated.one(memorized[2], mode) for mode in (None, DETECT, SUPPRESS))
     assert detect.equals(off)
     assert detect.report.verdict == "flagged"
-    assert detect.report.steps.measured in measured
+    assert detect.report.steps.measured in range(13, 19)
     assert detect.report.reason == f"{detect.report.steps.measured} of 20 evaluations could be measured"
     assert suppress.report.verdict == "suppressed"
     assert not known.copied(suppress, memorized[2])
