@@ -24,14 +24,14 @@ class Parts:
 
     Attributes:
         owner, weight: each row's image and weight, both [R].
-        rows: each image's rows [B, most parts]; its first one again where it has fewer.
+        total: sum of each image's weights without their signs [B], 1 at least.
         count: images.
         single: whether each has one part of weight 1.
     """
 
     owner: Tensor
     weight: Tensor
-    rows: Tensor
+    total: Tensor
     count: int
     single: bool
 
@@ -40,16 +40,10 @@ class Parts:
         """From each image's weights."""
         owner = [image for image, own in enumerate(weights) for _ in own]
         flat = [float(weight) for own in weights for weight in own]
-        most = max(map(len, weights), default=0)
-        first = [owner.index(image) for image in range(len(weights))]
-        rows = [
-            [start + (place if place < len(own) else 0) for place in range(most)]
-            for start, own in zip(first, weights, strict=True)
-        ]
         return cls(
             torch.tensor(owner, device=device),
             torch.tensor(flat, device=device),
-            torch.tensor(rows, device=device),
+            torch.tensor([max(1.0, sum(map(abs, own))) for own in weights], device=device),
             len(weights),
             all(len(own) == 1 and own[0] == 1 for own in weights),
         )
@@ -59,8 +53,8 @@ class Parts:
 class Rows:
     """One evaluation: latents x = x0 + sigma noise and predictions [B, C, H, W], sigma [B].
 
-    `judged`: the prediction with the prompt's strongest part alone. Parts add up, and two ordinary ones together pull
-    as no ordinary prompt does, so an image is judged by the part that pulls hardest.
+    `judged`: the prediction with the mean pull of the prompt's parts. Parts add up, and two ordinary ones together pull
+    as no ordinary prompt does; their mean does not.
     `copied`, bool [B]: the host skipped the evaluation without the prompt and repeated the other in its place.
     """
 
@@ -104,9 +98,7 @@ def read(x: Tensor, level: Tensor, out: Tensor, parts: Parts, alphas_cumprod: Te
     else:
         delta = (with_prompt - without[parts.owner]) * spread(parts.weight, eps)
         eps_cond = without.index_add(0, parts.owner, delta)
-        pull = delta.float().flatten(1).square().sum(1)
-        strongest = parts.rows.gather(1, pull[parts.rows].argmax(1, keepdim=True))[:, 0]
-        judged = without + delta[strongest]
+        judged = without + (eps_cond - without) / spread(parts.total, eps)
     # A copy says nothing about the prompt's pull: equal predictions are what the core does not measure.
     eps_cond, judged = (torch.where(spread(copied, eps) > 0, without, one) for one in (eps_cond, judged))
     return Rows(latents, sigma[-count:], eps_cond, without, judged, copied)

@@ -201,7 +201,7 @@ def test_inpainting_keeps_what_is_masked(calibrated, memorized, ordinary, sample
     assert (suppress.pixels[outside] == off.pixels[outside]).all()
 
 
-def test_an_image_is_judged_by_its_strongest_and_part(calibrated, memorized, ordinary, known):
+def test_an_image_is_judged_by_the_mean_of_its_and_parts(calibrated, memorized, ordinary, known):
     prompt = f"{memorized[2]} AND {memorized[2]} :0.2"
     off, detect, suppress = (calibrated.one(prompt, mode) for mode in (None, DETECT, SUPPRESS))
     assert detect.equals(off)

@@ -38,14 +38,14 @@ def test_and_parts_add_up_by_their_weights():
     assert torch.equal(rows.eps_uncond, out[3:])
 
 
-def test_an_image_is_judged_by_its_strongest_part():
-    parts = Parts.of([[1.0], [0.5, 2.0], [3.0, 0.1]], CPU)
+def test_an_image_is_judged_by_the_mean_of_its_parts():
+    parts = Parts.of([[1.0], [0.5, -2.0], [0.3, 0.1]], CPU)
     out = latents(2, 8)
     rows = read(latents(3, 8), torch.ones(8) * 500, out, parts, ALPHAS)
-    without = out[5:]
+    without, pull = out[5:], out[:5] - out[5:][parts.owner]
     assert torch.allclose(rows.judged[0], out[0], atol=1e-5)
-    assert torch.allclose(rows.judged[1], without[1] + 2 * (out[2] - without[1]), atol=1e-5)
-    assert torch.allclose(rows.judged[2], without[2] + 3 * (out[3] - without[2]), atol=1e-5)
+    assert torch.allclose(rows.judged[1], without[1] + 0.2 * pull[1] - 0.8 * pull[2], atol=1e-5)
+    assert torch.allclose(rows.judged[2], without[2] + 0.3 * pull[3] + 0.1 * pull[4], atol=1e-5)
 
 
 @pytest.mark.parametrize("weights", [[[1.0], [1.0]], [[1.0, 0.3], [1.0]]])
