@@ -103,14 +103,11 @@ class Plan:
         jobs = [self.candidates(), *(len(range(turn, self.trajectories, count)) for turn, count in turns)]
         return sum(math.ceil(images / self.batch_size) for images in [*jobs, *self.looks().values()])
 
-    def shares(self, mode: Mode) -> Counter[Way]:
-        """Trajectories of each way of sampling."""
-        ways = self.ways(mode)
-        return Counter(ways[place % len(ways)] for place in range(self.trajectories))
-
     def looks(self) -> dict[Way, int]:
         """How many trajectories of each way of txt2img are looked at again."""
-        return {way: share // LOOKS for way, share in self.shares("txt2img").items()}
+        ways = self.ways("txt2img")
+        shares = Counter(ways[place % len(ways)] for place in range(self.trajectories))
+        return {way: share // LOOKS for way, share in shares.items()}
 
     def images(self) -> int:
         """Images in all, the candidates' single evaluations among them."""

@@ -94,11 +94,11 @@ def read(x: Tensor, level: Tensor, out: Tensor, parts: Parts, alphas_cumprod: Te
     first = torch.searchsorted(parts.owner, torch.arange(count, device=out.device))
     copied = (out[:-count][first] == out[-count:]).flatten(1).all(1)
     if parts.single:
-        eps_cond = judged = with_prompt
+        eps_cond = with_prompt
     else:
         delta = (with_prompt - without[parts.owner]) * spread(parts.weight, eps)
         eps_cond = without.index_add(0, parts.owner, delta)
-        judged = without + (eps_cond - without) / spread(parts.total, eps)
     # A copy says nothing about the prompt's pull: equal predictions are what the core does not measure.
-    eps_cond, judged = (torch.where(spread(copied, eps) > 0, without, one) for one in (eps_cond, judged))
+    eps_cond = torch.where(spread(copied, eps) > 0, without, eps_cond)
+    judged = eps_cond if parts.single else without + (eps_cond - without) / spread(parts.total, eps)
     return Rows(latents, sigma[-count:], eps_cond, without, judged, copied)
