@@ -11,15 +11,23 @@ from modules import paths, script_callbacks, scripts, sd_samplers, sd_schedulers
 from lib_memstab.host import accordion, images
 from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields
 from lib_memstab.host.a1111_calibrate import Sampling
-from lib_memstab.host.calibrate import Calibrator
+from lib_memstab.host.calibrator import Calibrator
 from lib_memstab.host.hooks import Hooks
 from lib_memstab.host.store import Store
 from lib_memstab.host.tap import Tap
 from lib_memstab.settings import TITLE
 
 HOST = WebUI()
-STORE = Store(lambda: Path(paths.models_path) / TITLE)
-CALIBRATOR = Calibrator(Sampling(HOST), STORE.save)
+
+
+def own_folder() -> Path:
+    """Where the user's profiles are, and calibrations that are not finished."""
+    return Path(paths.models_path) / TITLE
+
+
+STORE = Store(own_folder)
+SAMPLING = Sampling(HOST)
+CALIBRATOR = Calibrator(SAMPLING, STORE.save, lambda: own_folder() / "unfinished")
 LACKS = "" if hasattr(scripts.Script, "process_before_every_sampling") else MISSING_HOOK
 HOOKS = Hooks(HOST, STORE.choose, facts_of, LACKS)
 TAP = Tap()
@@ -106,7 +114,17 @@ def add_pages(_: Any, app: Any) -> None:
 
     credentials = shared.cmd_opts.api_auth or ""
     api.add_pages(
-        app, api.Parts(HOST.name, STORE, CALIBRATOR, lambda: HOOKS.latest, sampler_names, scheduler_names, credentials)
+        app,
+        api.Parts(
+            HOST.name,
+            STORE,
+            CALIBRATOR,
+            lambda: HOOKS.latest,
+            sampler_names,
+            scheduler_names,
+            SAMPLING.size,
+            credentials,
+        ),
     )
 
 

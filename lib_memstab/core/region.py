@@ -240,20 +240,6 @@ def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None) ->
     return Region(GRID[reached], bands, np.sort(np.concatenate(peaks)))
 
 
-def scores(curves: FloatArray, conditions: Sequence[Conditions]) -> FloatArray:
-    """Score [N] of each trajectory of a calibration, `curves` [N, K], within its band; minus infinity without any."""
-    finite = np.isfinite(curves)
-    found = np.full(len(curves), -np.inf)
-    for kind in set(conditions):
-        own = np.array([one == kind for one in conditions])
-        count = np.maximum(finite[own].sum(axis=0), 1)
-        gap = np.where(finite[own], curves[own], 0.0)
-        gap = np.where(finite[own], gap - gap.sum(axis=0) / count, 0.0)
-        deviation = np.maximum(np.sqrt((gap**2).sum(axis=0) / count), 1e-12)
-        found[own] = np.where(finite[own], gap / deviation, -np.inf).max(axis=1)
-    return found
-
-
 def _without_replays(curves: FloatArray) -> FloatArray:
     """The curves that stay below `REPLAY` robust deviations (median, and absolute deviation from it) everywhere."""
     gap = curves - np.nanmedian(curves, axis=0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal
 
 import torch
-from modules import call_queue, shared
+from modules import call_queue, devices, extra_networks, progress, sd_samplers, shared
 from modules.processing import (
     DecodedSamples,
     StableDiffusionProcessingImg2Img,
@@ -24,6 +24,14 @@ from lib_memstab.host.a1111 import WebUI
 from lib_memstab.host.batches import Batch, Sampled
 from lib_memstab.host.plan import Plan
 from lib_memstab.host.rows import Parts, read
+
+TASK = "task(memstab-calibration)"
+"""Name under which the WebUI's own progress knows a calibration."""
+
+
+def network_names(found: Mapping[str, Sequence[Any]] | None) -> tuple[str, ...]:
+    """Names of extra networks by the WebUI's own record of a prompt's tags, rising."""
+    return tuple(sorted({str(one.items[0]) for own in (found or {}).values() for one in own if one.items}))
 
 
 class Recording:
@@ -55,6 +63,19 @@ class Recording:
             self.error = error
 
 
+class FromLatents(StableDiffusionProcessingImg2Img):
+    """img2img that starts from latents instead of pictures: neither decoder nor encoder is needed."""
+
+    latents: Tensor
+
+    def init(self, all_prompts: Any, all_seeds: Any, all_subseeds: Any) -> None:
+        """In place of the pictures' encoding."""
+        self.image_cfg_scale = None
+        self.sampler = sd_samplers.create_sampler(self.sampler_name, self.sd_model)
+        self.init_latent = self.latents.to(shared.device, devices.dtype)
+        self.image_conditioning = self.txt2img_image_conditioning(self.init_latent)
+
+
 class Finished:
     """Keeps a job's final latents, and gives blank pictures where none are wanted, as the decoder takes its time."""
 
@@ -65,7 +86,7 @@ class Finished:
 
     def _keep(self, *args: Any, **kwargs: Any) -> Any:
         latents = self._sample(*args, **kwargs)
-        self.latents = latents.detach().float().cpu()
+        self.latents = latents.detach().half().cpu()
         if self._wanted:
             return latents
         blank = DecodedSamples()
@@ -87,14 +108,32 @@ class Sampling:
         """What the model predicts."""
         return "v_prediction" if getattr(shared.sd_model, "parameterization", "eps") == "v" else "epsilon"
 
+    def networks(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        """Names of the extra networks, such as LoRAs, that these prompts switch on."""
+        return tuple(sorted({name for one in prompts for name in network_names(extra_networks.parse_prompt(one)[1])}))
+
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures that the checkpoint was made for, in pixels."""
+        model = shared.sd_model
+        if getattr(model, "is_sdxl", False):
+            return 1024, 1024
+        side = getattr(model, "image_size", 64) * 8
+        # SD 2's configurations say 64 also where the model was made for 768 pixels, which predict v.
+        if getattr(model, "is_sd2", False) and self.prediction() == "v_prediction":
+            side = 768
+        return side, side
+
     def run(self, work: Callable[[], None], batches: int) -> None:
         """Do `work` as one job of the WebUI's queue, with its progress over so many batches."""
+        progress.add_task_to_queue(TASK)
         with call_queue.queue_lock:
             shared.state.begin(job="MemStab calibration")
             shared.state.job_count = batches
+            progress.start_task(TASK)
             try:
                 work()
             finally:
+                progress.finish_task(TASK)
                 shared.state.end()
 
     def vocabulary(self) -> Sequence[str]:
@@ -105,8 +144,10 @@ class Sampling:
         """End the batch that is being sampled at its next step."""
         shared.state.interrupt()
 
-    def sample(self, plan: Plan, batch: Batch, pictures: Sequence[Any]) -> Sampled | None:
-        """Sample a batch, img2img from `pictures`; None if the user interrupted."""
+    def sample(self, plan: Plan, batch: Batch) -> Sampled | None:
+        """Sample a batch; None if the user interrupted. torch.cuda.OutOfMemoryError where it is too large."""
+        # Candidates are evaluated once; what comes of that is no picture.
+        wanted = plan.pictures and batch.steps > 1
         settings: dict[str, Any] = {
             "sd_model": shared.sd_model,
             "prompt": batch.prompts,
@@ -121,20 +162,20 @@ class Sampling:
             "cfg_scale": batch.way.guidance,
             "width": plan.width,
             "height": plan.height,
-            "do_not_save_samples": True,
+            "do_not_save_samples": not wanted,
+            "outpath_samples": shared.opts.outdir_samples or shared.opts.outdir_txt2img_samples,
             "do_not_save_grid": True,
             "restore_faces": False,
         }
-        if batch.mode == "txt2img":
+        if batch.init is None:
             job = StableDiffusionProcessingTxt2Img(**settings)
         else:
-            job = StableDiffusionProcessingImg2Img(
-                init_images=list(pictures), denoising_strength=batch.way.strength, **settings
-            )
-        recording, finished = Recording(), Finished(job, batch.wanted)
+            job = FromLatents(init_images=[], denoising_strength=batch.way.strength, **settings)
+            job.latents = batch.init
+        recording, finished = Recording(), Finished(job, wanted)
         with closing(job) as p:
             tap.attach(p, recording)
-            processed = process_images(p)
+            process_images(p)
             tap.attach(p, None)
         if shared.state.interrupted or shared.state.skipped:
             return None
@@ -143,6 +184,4 @@ class Sampling:
         curves, starts = recording.recorder.curves()
         assert recording.response is not None
         assert finished.latents is not None
-        response = recording.response.double().cpu().numpy()
-        pictures = processed.images[: len(batch.prompts)] if batch.wanted else []
-        return Sampled(curves, starts, response, finished.latents, pictures)
+        return Sampled(curves, starts, recording.response.double().cpu().numpy(), finished.latents)

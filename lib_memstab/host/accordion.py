@@ -13,7 +13,7 @@ from modules.ui_components import InputAccordion
 
 from lib_memstab import badge
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host.calibrate import Calibrator
+from lib_memstab.host.calibrator import Calibrator
 from lib_memstab.host.plan import SCALES, read_plan
 from lib_memstab.settings import TABLE, TITLE, Setting, SettingsError, row
 
@@ -133,8 +133,7 @@ def _calibrating(behind: Behind, values: Sequence[Any]) -> Iterator[str]:
         return
     behind.calibrator.start(plan)
     while behind.calibrator.busy:
-        progress = behind.calibrator.progress
-        yield _line(f"{progress.message}: {progress.done} of {progress.total} images")
+        yield _line(behind.calibrator.progress.line())
         time.sleep(POLL_SECONDS)
     yield _line(behind.calibrator.progress.message)
 

@@ -15,7 +15,7 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from lib_memstab import __version__
 from lib_memstab.core.report import SCHEMA, ImageReport
-from lib_memstab.host.calibrate import Calibrator
+from lib_memstab.host.calibrator import Calibrator
 from lib_memstab.host.plan import read_plan
 from lib_memstab.host.store import SHIPPED, Store
 from lib_memstab.settings import TABLE, TITLE, SettingsError, read_args
@@ -32,6 +32,7 @@ class Parts:
         host: program and version.
         latest: reports of the job that ended last.
         samplers, schedulers: names a calibration may use.
+        size: height and width that the loaded checkpoint is made for, in pixels.
         credentials: USER:PASSWORD pairs parted by commas, as the WebUI's --api-auth has them; empty: none asked for.
     """
 
@@ -41,6 +42,7 @@ class Parts:
     latest: Callable[[], list[ImageReport]]
     samplers: Callable[[], Collection[str]]
     schedulers: Callable[[], Collection[str]]
+    size: Callable[[], tuple[int, int]]
     credentials: str = ""
 
 
@@ -79,7 +81,7 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
 
     async def start(request: Request) -> JSONResponse:
         try:
-            plan = read_plan(await _json(request), parts.samplers(), parts.schedulers())
+            plan = read_plan(await _json(request), parts.samplers(), parts.schedulers(), parts.size())
         except SettingsError as error:
             return _refusal(error)
         if not parts.calibrator.start(plan):

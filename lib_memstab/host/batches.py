@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import astuple, dataclass, replace
+from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lib_memstab.core.profile import Mode
-from lib_memstab.core.region import MIN_TRAJECTORIES, Conditions, FloatArray, scores
+from lib_memstab.core.region import MIN_TRAJECTORIES, Conditions, FloatArray
 from lib_memstab.host.ordinary import ordinary_prompts
 from lib_memstab.host.plan import SIGMAS, Plan, Way
 
@@ -29,7 +30,9 @@ Places = TypeVar("Places", range, list[int])
 class Batch:
     """Images sampled at once: prompts, seeds and negative prompts of each, and how.
 
-    `wanted`: whether its pictures are; they cost the decoder's time.
+    Attributes:
+        init: latents [B, C, H, W] that img2img starts from.
+        final: whether the latents that come of it are wanted.
     """
 
     prompts: list[str]
@@ -38,34 +41,52 @@ class Batch:
     mode: Mode
     way: Way
     steps: int
-    wanted: bool = False
+    init: Tensor | None = None
+    final: bool = False
+
+    def part(self, places: Sequence[int]) -> Batch:
+        """Some of its images."""
+        columns = {name: [getattr(self, name)[place] for place in places] for name in ("prompts", "seeds", "negatives")}
+        return replace(self, **columns, init=None if self.init is None else self.init[list(places)])
+
+    def keys(self) -> list[str]:
+        """One for each image; two images of one calibration with the same key come out the same."""
+        shared = [self.mode, self.steps, *astuple(self.way)]
+        images = zip(self.prompts, self.seeds, self.negatives, strict=True)
+        return [hashlib.sha256(json.dumps([*shared, *image]).encode()).hexdigest() for image in images]
+
+    def evaluations(self) -> int:
+        """Denoiser evaluations of all its images, about: what its time goes with."""
+        return len(self.prompts) * max(1, round(self.steps * self.way.strength))
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What came of a batch: curves [B, K], first noise levels and update norms [B], final latents, the pictures.
+    """What came of a batch.
 
-    `latents` are float32 [B, C, H, W] on the host.
+    Attributes:
+        curves: log path lengths on the region's grid [B, K].
+        starts: first noise levels [B].
+        response: update norms at the first evaluation [B].
+        latents: float16 [B, C, H, W] on the CPU; None where they are not wanted.
     """
 
     curves: FloatArray
     starts: FloatArray
     response: FloatArray
-    latents: Tensor
-    pictures: list[Any]
+    latents: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One image of a calibration: what was asked for, its curve [K], its final latent [C, H, W] and picture, if any."""
+    """One image of a calibration: what was asked for, its curve [K], its final latent [C, H, W] if it was wanted."""
 
     prompt: str
     negative: str
     way: Way
     conditions: Conditions
     curve: FloatArray
-    latent: Tensor
-    picture: Any
+    latent: Tensor | None
 
 
 def trajectories(sampled: Sequence[tuple[Batch, Sampled]]) -> list[Trajectory]:
@@ -77,8 +98,7 @@ def trajectories(sampled: Sequence[tuple[Batch, Sampled]]) -> list[Trajectory]:
             batch.way,
             Conditions(batch.way.guidance, round(float(one.starts[place]), 3), batch.way.negative),
             one.curves[place],
-            one.latents[place],
-            one.pictures[place] if one.pictures else None,
+            None if one.latents is None else one.latents[place],
         )
         for batch, one in sampled
         for place, prompt in enumerate(batch.prompts)
@@ -86,16 +106,16 @@ def trajectories(sampled: Sequence[tuple[Batch, Sampled]]) -> list[Trajectory]:
 
 
 def second_look(plan: Plan, sampled: Sequence[Trajectory]) -> list[tuple[Batch, list[Trajectory]]]:
-    """Batches that sample with other seeds what went farthest in each way of sampling, and what that was."""
-    reached = scores(np.stack([one.curve for one in sampled]), [one.conditions for one in sampled])
-    order, found = np.argsort(-reached, kind="stable"), []
-    for way, looks in plan.looks().items():
-        places = [int(place) for place in order if sampled[place].way == way][:looks]
-        for own in _cut(places, plan.batch_size):
+    """Batches that sample every prompt once more, with another seed and in fewer steps, and what came before."""
+    first = {one.prompt: place for place, one in reversed(list(enumerate(sampled)))}
+    found = []
+    for way in dict.fromkeys(one.way for one in sampled):
+        places = sorted(place for place in first.values() if sampled[place].way == way)
+        for own in cut(places, plan.batch_size):
             before = [sampled[place] for place in own]
             seeds = [OTHER_SEED + place for place in own]
             prompts, negatives = [one.prompt for one in before], [one.negative for one in before]
-            found.append((Batch(prompts, seeds, negatives, "txt2img", way, plan.steps), before))
+            found.append((Batch(prompts, seeds, negatives, "txt2img", way, plan.look_steps(), final=True), before))
     return found
 
 
@@ -103,7 +123,7 @@ def replays(before: Sequence[Trajectory], again: Sequence[Trajectory]) -> set[st
     """Prompts that gave the same picture twice: their latents correlate, channel means aside, by more than `SAME`."""
     if not before:
         return set()
-    latents = [torch.stack([one.latent for one in some]) for some in (before, again)]
+    latents = [torch.stack([one.latent.float() for one in some if one.latent is not None]) for some in (before, again)]
     first, second = ((one - one.mean(dim=(2, 3), keepdim=True)).flatten(1) for one in latents)
     likeness = torch.nn.functional.cosine_similarity(first, second)
     return {one.prompt for one, alike in zip(again, likeness.tolist(), strict=True) if alike > SAME}
@@ -116,15 +136,22 @@ def without(sampled: Sequence[Trajectory], prompts: Collection[str]) -> list[Tra
     return [one for one in others if left[one.conditions] >= MIN_TRAJECTORIES] or others
 
 
-def batches_of(plan: Plan, mode: Mode) -> list[Batch]:
-    """The batches of one mode, of a plan that has prompts; a batch has one way of sampling."""
-    ways, found = plan.ways(mode), []
-    wanted = mode == "txt2img" and "img2img" in plan.modes
+def batches_of(plan: Plan, mode: Mode, latents: Sequence[Tensor] = ()) -> list[Batch]:
+    """The batches of one mode, of a plan that has prompts; a batch has one way of sampling.
+
+    img2img goes round `latents`, each [C, H, W].
+    """
+    ways, found, begun = plan.ways(mode), [], 0
     for turn, way in enumerate(ways):
-        for own in _cut(range(turn, plan.trajectories, len(ways)), plan.batch_size):
+        for own in cut(range(turn, plan.trajectories, len(ways)), plan.batch_size):
             prompts = [plan.prompts[place % len(plan.prompts)] for place in own]
             negatives = [_negative(plan, place) if way.negative else "" for place in own]
-            found.append(Batch(prompts, [SEED + place for place in own], negatives, mode, way, plan.steps, wanted))
+            init = None
+            if mode == "img2img":
+                init = torch.stack([latents[(begun + place) % len(latents)] for place in range(len(own))])
+            begun += len(own)
+            seeds = [SEED + place for place in own]
+            found.append(Batch(prompts, seeds, negatives, mode, way, plan.steps, init, final=mode == "txt2img"))
     return found
 
 
@@ -139,9 +166,10 @@ def reading(plan: Plan, prompts: Sequence[str]) -> list[Batch]:
     way = Way(plan.guidance[0], SIGMAS)
     return [
         Batch([prompts[place] for place in own], [SEED + place for place in own], [""] * len(own), "txt2img", way, 1)
-        for own in _cut(range(len(prompts)), plan.batch_size)
+        for own in cut(range(len(prompts)), plan.batch_size)
     ]
 
 
-def _cut(places: Places, size: int) -> list[Places]:
+def cut(places: Places, size: int) -> list[Places]:
+    """These in pieces of at most `size`."""
     return [places[start : start + size] for start in range(0, len(places), size)]

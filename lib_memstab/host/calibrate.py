@@ -1,10 +1,10 @@
-"""Calibration inside the WebUI: ordinary prompts on the loaded checkpoint, measured, and a profile saved.
+"""Calibration inside the WebUI: ordinary prompts on the loaded checkpoint, measured, and the profile that comes of it.
 
 First one evaluation of many candidates tells which prompts the checkpoint reads (see `ordinary`). txt2img then goes
-round the guidance scales, with and without a negative prompt, and a sampler that begins lower. The trajectories that
-went farthest get a second look: a prompt that gives the same picture with another seed replays it, and is no ordinary
-one (many seeds tell a replay: Carlini et al. 2023). img2img starts from the pictures of the others, at strengths in
-turn. One calibration runs at a time, in a thread of its own, in the WebUI's queue.
+round the guidance scales, with and without a negative prompt, and a sampler that begins lower. Every
+prompt gets a second look: one that gives the same picture with another seed replays it, and is no ordinary one (many
+seeds tell a replay: Carlini et al. 2023). img2img starts from the latents of the others, at strengths in
+turn. Every image goes into a journal, from which a calibration that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -12,34 +12,39 @@ from __future__ import annotations
 import datetime
 import logging
 import re
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from dataclasses import replace
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 
 from lib_memstab import __version__
 from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Mode, Profile, Statistic, Versions
-from lib_memstab.core.region import learn
+from lib_memstab.core.region import Region, RegionError, learn
 from lib_memstab.host.batches import (
     Batch,
     Sampled,
     Trajectory,
     batches_of,
+    cut,
     reading,
     replays,
     second_look,
     trajectories,
     without,
 )
+from lib_memstab.host.journal import Journal
 from lib_memstab.host.ordinary import SOURCE, best_read, candidates
 from lib_memstab.host.plan import Plan
 
 log = logging.getLogger("memstab")
 
-State = Literal["idle", "waiting", "running", "done", "stopped", "failed"]
+GIVEN = "prompts the caller gave"
+
+
+class Stopped(Exception):
+    """The user stopped the calibration."""
 
 
 class Machine(Protocol):
@@ -54,6 +59,9 @@ class Machine(Protocol):
     def prediction(self) -> Literal["epsilon", "v_prediction"]:
         """What the model predicts."""
 
+    def networks(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        """Names of the extra networks, such as LoRAs, that these prompts switch on."""
+
     def run(self, work: Callable[[], None], batches: int) -> None:
         """Do `work` as one job of the host's queue, with a progress over so many batches."""
 
@@ -63,167 +71,138 @@ class Machine(Protocol):
     def interrupt(self) -> None:
         """End the batch that is being sampled at its next step."""
 
-    def sample(self, plan: Plan, batch: Batch, pictures: Sequence[Any]) -> Sampled | None:
-        """Sample a batch, img2img from `pictures`; None if the user interrupted."""
+    def sample(self, plan: Plan, batch: Batch) -> Sampled | None:
+        """Sample a batch; None if the user interrupted. torch.cuda.OutOfMemoryError where it is too large."""
 
 
-@dataclass
-class Progress:
-    """How far a calibration is, as the API tells it."""
+class Work:
+    """One calibration: samples what the journal lacks, and learns.
 
-    state: State = "idle"
-    done: int = 0
-    total: int = 0
-    message: str = ""
-    profile: str = ""
+    `replays` counts the prompts that were left out because they replay a picture.
+    """
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return dict(vars(self))
-
-
-class Calibrator:
-    """Runs one calibration at a time."""
-
-    def __init__(self, machine: Machine, save: Callable[[Profile], object]) -> None:
-        self.progress = Progress()
+    def __init__(
+        self,
+        machine: Machine,
+        journal: Journal,
+        plan: Plan,
+        stopping: Callable[[], bool],
+        tell: Callable[[str], None],
+        sampled: Callable[[Batch, bool], None],
+    ) -> None:
+        """`tell` takes what is being done, `sampled` what has been sampled, and whether just now or for the journal."""
         self.replays = 0
-        self._machine, self._save = machine, save
-        self._guard = threading.Lock()
-        self._stop = threading.Event()
+        self._machine, self._journal, self._plan = machine, journal, plan
+        self._stopping, self._tell, self._sampled = stopping, tell, sampled
+        self._at_once = plan.batch_size
+        self._so_far: dict[Mode, list[Trajectory]] = {}
 
-    @property
-    def busy(self) -> bool:
-        """Whether one waits or runs."""
-        return self.progress.state in ("waiting", "running")
+    def profile(self) -> Profile:
+        """Sample everything and learn.
 
-    def start(self, plan: Plan) -> bool:
-        """Begin in a thread; False if one is on its way already."""
-        with self._guard:
-            if self.busy:
-                return False
-            self.progress = Progress("waiting", 0, plan.images(), "waiting for the job before it")
-            self._stop.clear()
-        threading.Thread(target=self._run, args=(plan,), name="memstab-calibration", daemon=True).start()
-        return True
-
-    def stop(self) -> bool:
-        """Ask the one on its way to stop; what it measured is thrown away. False if there is none."""
-        self._stop.set()
-        if self.progress.state == "running":
-            self._machine.interrupt()
-        return self.busy
-
-    def stopping(self) -> bool:
-        """Whether it was asked to stop."""
-        return self._stop.is_set()
-
-    def _run(self, plan: Plan) -> None:
-        try:
-            self._machine.run(lambda: self._work(plan), plan.batches())
-        except Exception as error:
-            self._end("failed", f"{type(error).__name__}: {error}")
-            log.warning("MemStab's calibration failed: %s", error, exc_info=error)
-
-    def _work(self, plan: Plan) -> None:
-        if self.stopping():
-            self._end("stopped", "stopped before it began; nothing was saved")
-            return
-        self.progress.state = "running"
-        profile = self._calibrate(plan)
-        if profile is None:
-            self._end("stopped", "stopped; nothing was saved, and an older profile is as it was")
-            return
-        self._save(profile)
-        self.progress.profile = profile.name
-        left_out = f" ({self.replays} prompts that replay a picture were left out)" if self.replays else ""
-        self._end("done", f"saved as {profile.name}; the next generation uses it{left_out}")
-
-    def _end(self, state: State, message: str) -> None:
-        self.progress.message, self.progress.state = message, state
-
-    def _calibrate(self, plan: Plan) -> Profile | None:
-        """The profile, or None if it was stopped."""
-        checkpoint = self._machine.checkpoint()
-        calibrations: dict[Mode, Calibration] = {}
-        pictures: list[Any] = []
-        channels, source = 0, "prompts the caller gave"
+        Raises:
+            Stopped: if the user stopped it.
+            RegionError: if what came of it makes no region.
+        """
+        machine, plan = self._machine, self._plan
+        checkpoint, source = machine.checkpoint(), GIVEN
         if not plan.prompts:
-            self.progress.message = "looking which prompts the checkpoint reads"
-            prompts = candidates(self._machine.vocabulary(), plan.candidates())
-            read = self._sample(plan, reading(plan, prompts), pictures)
-            if read is None:
-                return None
-            response = np.concatenate([one.response for _, one in read])
+            self._tell("looking which prompts the checkpoint reads")
+            prompts = tuple(map(plan.with_suffix, candidates(machine.vocabulary(), plan.candidates())))
+            response = np.concatenate([one.response for _, one in self._sample(reading(plan, prompts))])
             plan, source = replace(plan, prompts=best_read(prompts, response)), SOURCE
+        else:
+            plan = replace(plan, prompts=tuple(map(plan.with_suffix, plan.prompts)))
+        calibrations: dict[Mode, Calibration] = {}
+        latents: list[torch.Tensor] = []
         for mode in plan.modes:
-            self.progress.message = "sampling ordinary prompts"
-            sampled = self._sample(plan, batches_of(plan, mode), pictures)
-            if sampled is None:
-                return None
-            ordinary = trajectories(sampled)
+            self._tell(f"sampling ordinary prompts, {mode}")
+            ordinary = trajectories(self._sample(batches_of(plan, mode, latents), mode))
             if mode == "txt2img":
-                self.progress.message = "looking again at those that went farthest"
+                self._tell("looking for prompts that replay a picture")
                 found = self._replays(plan, ordinary)
-                if found is None:
-                    return None
                 ordinary, plan = without(ordinary, found), plan.without(found)
-                pictures, self.replays = [one.picture for one in ordinary], len(found)
-            channels = ordinary[0].latent.shape[0]
-            calibrations[mode] = calibration(plan, ordinary, source)
+                self._so_far[mode], self.replays = ordinary, len(found)
+                latents = [one.latent for one in ordinary if one.latent is not None]
+            calibrations[mode] = self._calibration(plan, ordinary, source, latents[0])
         return Profile(
             name=plan.name or profile_name(checkpoint),
             checkpoint=checkpoint,
-            latent=Latent(channels),
-            prediction=self._machine.prediction(),
+            latent=Latent(latents[0].shape[0]),
+            prediction=machine.prediction(),
             created=datetime.date.today().isoformat(),
-            versions=Versions(__version__, torch.__version__, self._machine.name),
+            versions=Versions(__version__, torch.__version__, machine.name),
             statistic=Statistic(),
             modes=calibrations,
         )
 
-    def _replays(self, plan: Plan, ordinary: Sequence[Trajectory]) -> set[str] | None:
-        """Prompts that give the same picture with another seed; None if it was stopped."""
-        looks = second_look(plan, ordinary)
-        sampled = self._sample(plan, [batch for batch, _ in looks], [])
-        if sampled is None:
-            return None
-        return replays([one for _, before in looks for one in before], trajectories(sampled))
-
-    def _sample(
-        self, plan: Plan, batches: Sequence[Batch], pictures: Sequence[Any]
-    ) -> list[tuple[Batch, Sampled]] | None:
-        """All of these batches; img2img goes round `pictures`. None if it was stopped."""
-        found: list[tuple[Batch, Sampled]] = []
-        done = 0
-        for batch in batches:
-            count, from_picture = len(batch.prompts), batch.mode == "img2img"
-            start = [pictures[(done + place) % len(pictures)] for place in range(count)] if from_picture else []
-            sampled = None if self.stopping() else self._machine.sample(plan, batch, start)
-            if sampled is None or self.stopping():
-                return None
-            found.append((batch, sampled))
-            done += count
-            self.progress.done += count
+    def regions(self) -> dict[Mode, Region]:
+        """The regions as far as they can be learned from what has been measured by now."""
+        found: dict[Mode, Region] = {}
+        for mode, some in list(self._so_far.items()):
+            measured = without(list(some), ())
+            try:
+                found[mode] = learn(np.stack([one.curve for one in measured]), [one.conditions for one in measured])
+            except (RegionError, ValueError):
+                continue
         return found
 
+    def _replays(self, plan: Plan, ordinary: Sequence[Trajectory]) -> set[str]:
+        """Prompts that give the same picture with another seed."""
+        looks = second_look(plan, ordinary)
+        again = trajectories(self._sample([batch for batch, _ in looks]))
+        return replays([one for _, before in looks for one in before], again)
 
-def calibration(plan: Plan, ordinary: Sequence[Trajectory], source: str) -> Calibration:
-    """One mode's region and what it was learned from, `source` the prompts; RegionError as `learn`."""
-    curves, conditions = np.stack([one.curve for one in ordinary]), [one.conditions for one in ordinary]
-    height, width = ordinary[0].latent.shape[1:]
-    region = learn(curves, conditions)
-    scales = [one.guidance for one in conditions]
-    covered = Covered(
-        samplers=(plan.sampler,),
-        schedulers=(plan.scheduler,),
-        steps=(plan.steps, plan.steps),
-        guidance=(min(scales), max(scales)),
-        sizes=((height, width),),
-        trajectories=region.count,
-        prompts=source,
-    )
-    return Calibration(region, covered)
+    def _calibration(
+        self, plan: Plan, ordinary: Sequence[Trajectory], source: str, latent: torch.Tensor
+    ) -> Calibration:
+        """One mode's region and what it was learned from, `source` the prompts; RegionError as `learn`."""
+        region = learn(np.stack([one.curve for one in ordinary]), [one.conditions for one in ordinary])
+        scales = [one.conditions.guidance for one in ordinary]
+        height, width = latent.shape[1:]
+        covered = Covered(
+            samplers=(plan.sampler,),
+            schedulers=(plan.scheduler,),
+            steps=(plan.steps, plan.steps),
+            guidance=(min(scales), max(scales)),
+            sizes=((height, width),),
+            trajectories=region.count,
+            prompts=source,
+        )
+        return Calibration(region, covered)
+
+    def _sample(self, batches: Sequence[Batch], mode: Mode | None = None) -> list[tuple[Batch, Sampled]]:
+        """All of these batches; with a `mode` they are what its region is learned from."""
+        found: list[tuple[Batch, Sampled]] = []
+        for batch in batches:
+            keys = batch.keys()
+            known = [key in self._journal for key in keys]
+            self._sampled(batch.part([place for place, one in enumerate(known) if one]), False)
+            missing = [place for place, one in enumerate(known) if not one]
+            while missing:
+                missing = self._sample_some(batch, missing)
+            found.append((batch, self._journal.get(keys)))
+            if mode is not None:
+                self._so_far.setdefault(mode, []).extend(trajectories(found[-1:]))
+        return found
+
+    def _sample_some(self, batch: Batch, places: list[int]) -> list[int]:
+        """Sample as many of a batch's images as fit at once, into the journal; those that are left."""
+        own = cut(places, self._at_once)[0]
+        part = batch.part(own)
+        try:
+            sampled = None if self._stopping() else self._machine.sample(self._plan, part)
+        except torch.cuda.OutOfMemoryError:
+            if len(own) == 1:
+                raise
+            self._at_once = (len(own) + 1) // 2
+            log.info("MemStab's calibration goes on with %d images at once: more do not fit the memory", self._at_once)
+            return places
+        if sampled is None or self._stopping():
+            raise Stopped
+        self._journal.add(part, sampled)
+        self._sampled(part, True)
+        return places[len(own) :]
 
 
 def profile_name(checkpoint: Checkpoint) -> str:

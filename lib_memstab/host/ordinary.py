@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from lib_memstab.core.region import FloatArray
 SOURCE = "MemStab's own list, and words of the model's vocabulary: those it reads best"
 _FILE = Path(__file__).parent / "data" / "ordinary.json"
 _SEED = 20_260_601
+
+T = TypeVar("T")
 
 _WORD = re.compile("[A-Za-z]{3,}")
 
@@ -68,8 +71,10 @@ def candidates(vocabulary: Sequence[str], count: int) -> tuple[str, ...]:
         listed = tuple(
             _WORD.sub(lambda match: match[0] if match[0].lower() in known else draw(1)[0], prompt) for prompt in listed
         )
-    drawn = [" ".join(dict.fromkeys(draw(chance.randint(3, 12)))) for _ in range(count - len(listed))]
-    return (*listed, *drawn)
+    found = dict.fromkeys(listed)
+    while len(found) < count:
+        found[" ".join(dict.fromkeys(draw(chance.randint(3, 12))))] = None
+    return tuple(found)
 
 
 def whole_words(vocabulary: Sequence[str]) -> list[str]:
@@ -86,12 +91,16 @@ def _words(prompt: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(prompt)]
 
 
+def kept(order: Sequence[T]) -> Sequence[T]:
+    """Those to use of candidates in the order in which they move the model, the strongest first."""
+    return order[round(len(order) * REPLAYS) : round(len(order) * KEPT)]
+
+
 def best_read(prompts: Sequence[str], response: FloatArray) -> tuple[str, ...]:
     """Those of the candidates that move the model most, `response` [N], but for the few that do so most of all.
 
     In an order without meaning, always the same.
     """
-    order = np.argsort(-response, kind="stable")
-    kept = [prompts[place] for place in order[round(len(order) * REPLAYS) : round(len(order) * KEPT)]]
-    random.Random(_SEED).shuffle(kept)
-    return tuple(kept)
+    found = [prompts[place] for place in kept(np.argsort(-response, kind="stable").tolist())]
+    random.Random(_SEED).shuffle(found)
+    return tuple(found)

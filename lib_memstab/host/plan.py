@@ -10,7 +10,7 @@ from typing import Any
 
 from lib_memstab.core.profile import Mode, ProfileError, check_name
 from lib_memstab.core.region import MIN_TRAJECTORIES, RegionError
-from lib_memstab.host.ordinary import KEPT
+from lib_memstab.host.ordinary import KEPT, kept
 from lib_memstab.settings import SettingsError
 
 STRENGTHS = (0.75, 0.5, 0.9, 0.3)
@@ -25,10 +25,11 @@ TIMESTEPS, SIGMAS = "DDIM", "Euler"
 FEWEST_STEPS = 4
 OVER_TIMESTEPS = ("DDIM", "DDIM CFG++", "PLMS", "UniPC")
 
-LOOKS = 3
-"""One in so many trajectories of each way of sampling is looked at again: those that went farthest."""
+FEWEST_LOOK_STEPS = 8
+"""Steps, if the others have as many, in which prompts are sampled once more."""
 
-MAX_PROMPTS = 4096
+MAX_PROMPTS, LONGEST = 4096, 2000
+"""Most prompts of a caller, and most characters of one."""
 MODES: dict[str, tuple[Mode, ...]] = {"txt2img": ("txt2img",), "both": ("txt2img", "img2img")}
 
 
@@ -41,8 +42,11 @@ class Plan:
         sampler, scheduler, steps, width, height: as in any job.
         guidance: scales to calibrate at; the first one gets most trajectories.
         prompts: ordinary prompts, gone round; empty: MemStab chooses those that the checkpoint reads.
+        suffix: added to every prompt, such as the tag of a LoRA that is always in use.
         trajectories: ordinary images in each mode.
-        batch_size: images at once.
+        batch_size: images at once; fewer where these do not fit the memory.
+        resume: whether to go on from what the same calibration has measured when it was stopped.
+        pictures: whether to decode and save the pictures, as those of any job.
         modes: what to calibrate for; img2img also serves hires passes, and needs txt2img before it.
     """
 
@@ -54,9 +58,12 @@ class Plan:
     guidance: tuple[float, ...]
     prompts: tuple[str, ...] = ()
     name: str = ""
+    suffix: str = ""
     trajectories: int = 256
     batch_size: int = 4
     modes: tuple[Mode, ...] = ("txt2img", "img2img")
+    resume: bool = True
+    pictures: bool = False
 
     def ways(self, mode: Mode) -> list[Way]:
         """Ways of sampling, each with its share of the trajectories."""
@@ -104,10 +111,25 @@ class Plan:
         return sum(math.ceil(images / self.batch_size) for images in [*jobs, *self.looks().values()])
 
     def looks(self) -> dict[Way, int]:
-        """How many trajectories of each way of txt2img are looked at again."""
-        ways = self.ways("txt2img")
-        shares = Counter(ways[place % len(ways)] for place in range(self.trajectories))
-        return {way: share // LOOKS for way, share in shares.items()}
+        """How many prompts of each way of txt2img are sampled once more."""
+        ways, prompts = self.ways("txt2img"), self.prompts or kept(range(self.candidates()))
+        places = {prompts[place % len(prompts)]: place for place in reversed(range(self.trajectories))}
+        return Counter(ways[place % len(ways)] for place in places.values())
+
+    def look_steps(self) -> int:
+        """Sampling steps of these: half of the others', as a replay is one in few steps too."""
+        return max((self.steps + 1) // 2, min(self.steps, FEWEST_LOOK_STEPS))
+
+    def with_suffix(self, prompt: str) -> str:
+        """A prompt as it is sampled."""
+        return f"{prompt} {self.suffix}" if self.suffix else prompt
+
+    def evaluations(self) -> int:
+        """Denoiser evaluations in all, about."""
+        shares = [
+            self.trajectories * sum(way.strength for way in ways) / len(ways) for ways in map(self.ways, self.modes)
+        ]
+        return self.candidates() + round(self.steps * sum(shares)) + self.look_steps() * sum(self.looks().values())
 
     def images(self) -> int:
         """Images in all, the candidates' single evaluations among them."""
@@ -124,8 +146,10 @@ class Way:
     strength: float = 1.0
 
 
-def read_plan(body: object, samplers: Collection[str], schedulers: Collection[str]) -> Plan:
-    """A plan from JSON data; fields left out take their defaults.
+def read_plan(
+    body: object, samplers: Collection[str], schedulers: Collection[str], size: tuple[int, int] = (512, 512)
+) -> Plan:
+    """A plan from JSON data; fields left out take their defaults, `size` (height, width) what the checkpoint is for.
 
     Raises:
         SettingsError: names the field and the values it may have.
@@ -137,13 +161,16 @@ def read_plan(body: object, samplers: Collection[str], schedulers: Collection[st
         "sampler": ("Euler", _one_of(samplers)),
         "scheduler": ("Automatic", _one_of(schedulers)),
         "steps": (20, _whole(1, 150)),
-        "width": (512, _whole(64, 2048, 8)),
-        "height": (512, _whole(64, 2048, 8)),
+        "width": (size[1], _whole(64, 2048, 8)),
+        "height": (size[0], _whole(64, 2048, 8)),
         "guidance": (None, _scales),
         "trajectories": (256, _whole(8, 4096)),
         "batch_size": (4, _whole(1, 64)),
         "modes": ("both", _one_of(MODES)),
         "prompts": (None, _prompts),
+        "suffix": ("", _text),
+        "resume": (True, _yes_or_no),
+        "pictures": (False, _yes_or_no),
     }
     for field in body:
         if field not in readers:
@@ -164,6 +191,18 @@ def _name(field: str, value: Any) -> str:
         return check_name(value) if isinstance(value, str) else check_name("")
     except ProfileError as error:
         raise SettingsError(field, f"a profile's name ({error})", value) from error
+
+
+def _text(field: str, value: Any) -> str:
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise SettingsError(field, f"a text of up to {LONGEST} characters", value)
+    return value.strip()
+
+
+def _yes_or_no(field: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise SettingsError(field, "true or false", value)
+    return value
 
 
 def _one_of(choices: Collection[str]) -> Callable[[str, Any], str]:
@@ -200,6 +239,6 @@ def _prompts(field: str, value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     fits = isinstance(value, list) and 8 <= len(value) <= MAX_PROMPTS
-    if not (fits and all(isinstance(one, str) and len(one) <= 2000 for one in value)):
+    if not (fits and all(isinstance(one, str) and len(one) <= LONGEST for one in value)):
         raise SettingsError(field, f"null, or 8 to {MAX_PROMPTS} texts", value)
     return tuple(value)

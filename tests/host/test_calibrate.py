@@ -1,5 +1,6 @@
 """A calibration: what it samples, how it is asked for, and what stopping and failing leave behind."""
 
+import os
 import re
 import threading
 import time
@@ -12,7 +13,8 @@ import torch
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import GRID
 from lib_memstab.host.batches import OTHER_SEED, Sampled, batches_of
-from lib_memstab.host.calibrate import Calibrator, profile_name
+from lib_memstab.host.calibrate import profile_name
+from lib_memstab.host.calibrator import Calibrator
 from lib_memstab.host.ordinary import best_read, candidates, ordinary_prompts, whole_words
 from lib_memstab.host.plan import SCALES, STRENGTHS, Plan, read_plan
 from lib_memstab.settings import SettingsError
@@ -32,6 +34,10 @@ class Machine:
         self.gate.set()
         self.begun, self.told = threading.Event(), 0
         self.replayed = ()
+        self.fits, self.stop_after, self.seconds = 99, None, 0.0
+
+    def networks(self, prompts):
+        return ("style",) if any("<lora:style" in prompt for prompt in prompts) else ()
 
     def interrupt(self):
         self.told += 1
@@ -49,15 +55,17 @@ class Machine:
         self.total = batches
         work()
 
-    def sample(self, plan, batch, pictures):
+    def sample(self, plan, batch):
         self.begun.set()
         self.gate.wait(10)
         if self.fail:
             raise self.fail
-        if self.interrupted:
+        if len(batch.prompts) > self.fits:
+            raise torch.cuda.OutOfMemoryError
+        if self.interrupted or len(self.batches) == self.stop_after:
             return None
+        time.sleep(self.seconds)
         self.batches.append(batch)
-        self.starts.append(list(pictures))
         chance = np.random.default_rng(batch.seeds[0])
         curves = 0.01 * chance.standard_normal((len(batch.prompts), 1)) + 0.001 * chance.standard_normal(len(GRID))
         start = {"Euler": 15.0, "DDIM": 12.0}[batch.way.sampler] * batch.way.strength
@@ -70,8 +78,22 @@ class Machine:
                 for same, seed in zip(is_replay, batch.seeds, strict=True)
             ]
         )
-        pictures = [f"picture {seed}" for seed in batch.seeds] if batch.wanted else []
-        return Sampled(curves, np.full(len(curves), start), response, latents, pictures)
+        return Sampled(curves, np.full(len(curves), start), response, latents.half())
+
+
+@pytest.fixture
+def machine():
+    return Machine()
+
+
+@pytest.fixture
+def saved():
+    return []
+
+
+@pytest.fixture
+def calibrator(machine, saved, tmp_path):
+    return Calibrator(machine, saved.append, lambda: tmp_path / "unfinished")
 
 
 def finished(calibrator):
@@ -82,12 +104,10 @@ def finished(calibrator):
     raise AssertionError("the calibration did not end")
 
 
-def test_a_profile_comes_of_ordinary_prompts_in_both_modes():
-    machine, saved = Machine(), []
-    calibrator = Calibrator(machine, saved.append)
+def test_a_profile_comes_of_ordinary_prompts_in_both_modes(machine, saved, calibrator):
     assert calibrator.start(PLAN)
     progress = finished(calibrator)
-    assert (progress.state, progress.done, progress.total) == ("done", 148, 148)
+    assert (progress.state, progress.done, progress.total) == ("done", 192, 192)
     assert machine.total == len(machine.batches)
     [profile] = saved
     assert progress.profile == profile.name == "my model"
@@ -99,47 +119,37 @@ def test_a_profile_comes_of_ordinary_prompts_in_both_modes():
         (1.0, False, 15.0),
     }
     again = [batch for batch in machine.batches if batch.seeds[0] >= OTHER_SEED]
-    assert sum(len(batch.prompts) for batch in again) == 20
-    first = [batch for batch in machine.batches if batch.mode == "txt2img" and batch not in again]
-    assert {batch.wanted for batch in first} == {True}
-    assert {batch.wanted for batch in again} == {False}
-    assert {batch.wanted for batch in machine.batches if batch.mode == "img2img"} == {False}
+    assert sorted(prompt for batch in again for prompt in batch.prompts) == sorted(PLAN.prompts[:64])
+    assert {batch.steps for batch in again} == {10}
     assert len(profile.modes["img2img"].region.bands) == len(STRENGTHS)
     assert profile.modes["txt2img"].covered.guidance == (1.0, 7.5)
-    begun = [picture for batch, own in zip(machine.batches, machine.starts, strict=True) for picture in own if batch]
-    assert len(begun) == 64
-    assert all(str(picture).startswith("picture") for picture in begun)
+    begun = torch.cat([batch.init for batch in machine.batches if batch.mode == "img2img"])
+    assert len(torch.unique(begun, dim=0)) == len(begun) == 64
 
 
-def test_prompts_that_replay_a_picture_are_left_out():
-    machine, saved = Machine(), []
+def test_prompts_that_replay_a_picture_are_left_out(machine, saved, calibrator):
     machine.replayed = PLAN.prompts[3:40:9]
-    calibrator = Calibrator(machine, saved.append)
     assert calibrator.start(PLAN)
-    assert finished(calibrator).message.endswith("(5 prompts that replay a picture were left out)")
+    assert "5 prompts that replay a picture were left out" in finished(calibrator).message
     assert saved[0].modes["txt2img"].covered.trajectories == PLAN.trajectories - 5
     used = {prompt for batch in machine.batches if batch.mode == "img2img" for prompt in batch.prompts}
     assert used
     assert not used & set(machine.replayed)
 
 
-def test_a_way_of_sampling_that_replays_leave_too_few_of_is_left_out():
-    machine, saved = Machine(), []
+def test_a_way_of_sampling_that_replays_leave_too_few_of_is_left_out(machine, saved, calibrator):
     plan = replace(PLAN, trajectories=40)
     ways = len(plan.ways("txt2img"))
     machine.replayed = plan.prompts[1:40:ways][:2]
-    calibrator = Calibrator(machine, saved.append)
     assert calibrator.start(plan)
     assert finished(calibrator).state == "done"
     bands = {(band.conditions.guidance, band.conditions.negative) for band in saved[0].modes["txt2img"].region.bands}
     assert bands == {(7.5, False), (1.0, False)}
 
 
-def test_where_most_prompts_replay_a_picture_nothing_is_saved():
-    machine, saved = Machine(), []
+def test_where_most_prompts_replay_a_picture_nothing_is_saved(machine, saved, calibrator):
     plan = replace(PLAN, prompts=PLAN.prompts[:8])
     machine.replayed = plan.prompts[:5]
-    calibrator = Calibrator(machine, saved.append)
     assert calibrator.start(plan)
     assert finished(calibrator).state == "failed"
     assert "5 of 8 prompts give the same picture with every seed" in calibrator.progress.message
@@ -154,10 +164,8 @@ def test_every_trajectory_has_a_seed_of_its_own():
 
 
 @pytest.mark.parametrize("how", ["asked", "interrupted"])
-def test_stopping_saves_nothing(how):
-    machine, saved = Machine(), []
+def test_stopping_saves_no_profile(machine, saved, calibrator, how):
     machine.gate.clear()
-    calibrator = Calibrator(machine, saved.append)
     assert calibrator.start(PLAN)
     assert not calibrator.start(PLAN)
     assert machine.begun.wait(10)
@@ -174,10 +182,108 @@ def test_stopping_saves_nothing(how):
     assert finished(calibrator).state == "done"
 
 
-def test_a_failure_is_told():
-    machine, saved = Machine(), []
+@pytest.mark.parametrize("stop_after", [3, 8, 20, 33])
+def test_a_stopped_calibration_goes_on_where_it_was(machine, saved, calibrator, tmp_path, stop_after):
+    machine.stop_after = stop_after
+    machine.replayed = PLAN.prompts[5:20:7]
+    assert calibrator.start(PLAN)
+    progress = finished(calibrator)
+    images = sum(len(batch.prompts) for batch in machine.batches)
+    assert progress.state == "stopped"
+    assert f"{images} images, is kept" in progress.message
+
+    other = Calibrator(machine, saved.append, lambda: tmp_path / "unfinished")
+    machine.stop_after = None
+    assert other.start(replace(PLAN, name="resumed", batch_size=3))
+    progress = finished(other)
+    assert (progress.state, progress.done, progress.total) == ("done", 192, 192)
+    assert sum(len(batch.prompts) for batch in machine.batches) == 192
+    assert list((tmp_path / "unfinished").iterdir()) == []
+
+    assert calibrator.start(replace(PLAN, name="at once"))
+    assert finished(calibrator).state == "done"
+    resumed, at_once = (one.modes for one in saved)
+    for mode in resumed:
+        assert np.array_equal(resumed[mode].region.peaks, at_once[mode].region.peaks)
+
+
+def test_another_plan_or_a_fresh_start_measures_all_anew(machine, calibrator):
+    for plan in (PLAN, replace(PLAN, steps=21), replace(PLAN, resume=False)):
+        machine.batches, machine.stop_after = [], 12
+        assert calibrator.start(plan)
+        assert finished(calibrator).state == "stopped"
+        assert len(machine.batches) == 12
+
+
+def test_of_unfinished_calibrations_the_newest_are_kept(machine, calibrator, tmp_path):
+    for steps in (10, 11, 12, 13, 14):
+        machine.batches, machine.stop_after = [], 2
+        assert calibrator.start(replace(PLAN, steps=steps))
+        assert finished(calibrator).state == "stopped"
+        for folder in (tmp_path / "unfinished").iterdir():
+            os.utime(folder, (folder.stat().st_mtime - 1000,) * 2)
+    assert len(list((tmp_path / "unfinished").iterdir())) == 3
+
+
+def test_what_a_broken_file_held_is_measured_again(machine, calibrator, tmp_path, caplog):
+    machine.stop_after = 6
+    assert calibrator.start(PLAN)
+    finished(calibrator)
+    files = sorted((tmp_path / "unfinished").rglob("*.npz"))
+    assert len(files) == 6
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    files[1].write_bytes(b"")
+    machine.stop_after = None
+    assert calibrator.start(PLAN)
+    assert finished(calibrator).state == "done"
+    assert sum(len(batch.prompts) for batch in machine.batches) == 192 + 2 * PLAN.batch_size
+    assert caplog.text.count("cannot be read") == 2
+
+
+def test_a_full_disk_does_not_end_a_calibration(machine, saved, calibrator, tmp_path, caplog):
+    (tmp_path / "unfinished").write_text("no folder")
+    assert calibrator.start(PLAN)
+    assert finished(calibrator).state == "done"
+    assert caplog.text.count("cannot keep what this calibration measures") == 1
+    assert saved
+
+
+def test_images_that_do_not_fit_the_memory_at_once_are_sampled_in_smaller_batches(machine, saved, calibrator):
+    machine.fits = 2
+    assert calibrator.start(PLAN)
+    assert finished(calibrator).done == 192
+    assert {len(batch.prompts) for batch in machine.batches} == {1, 2}
+    assert saved
+    machine.fits = 0
+    assert calibrator.start(PLAN)
+    assert finished(calibrator).state == "failed"
+    assert "OutOfMemoryError" in calibrator.progress.message
+
+
+def test_the_time_left_and_the_region_so_far_are_told(machine, calibrator):
+    machine.seconds = 0.02
+    assert calibrator.start(PLAN)
+    seen, counts = [], []
+    while calibrator.busy:
+        seen.append(calibrator.progress.seconds_left)
+        counts.append(sum(region.count for region in calibrator.regions().values()))
+        time.sleep(0.01)
+    known = [one for one in seen if one is not None]
+    assert known
+    assert 0.2 < max(known) < 20
+    assert known[-1] < max(known)
+    assert 0 < counts[len(counts) // 2] < counts[-1]
+    assert calibrator.progress.seconds_left is None
+
+
+def test_a_suffix_is_added_to_every_prompt(machine, saved, calibrator):
+    assert calibrator.start(replace(PLAN, suffix="<lora:style:1>"))
+    assert finished(calibrator).state == "done"
+    assert all(prompt.endswith(" <lora:style:1>") for batch in machine.batches for prompt in batch.prompts)
+
+
+def test_a_failure_is_told(machine, saved, calibrator):
     machine.fail = RuntimeError("out of memory")
-    calibrator = Calibrator(machine, saved.append)
     calibrator.start(PLAN)
     assert finished(calibrator).message == "RuntimeError: out of memory"
     assert calibrator.progress.state == "failed"
@@ -194,12 +300,10 @@ def test_the_ordinary_prompts_are_many_and_always_the_same():
     assert min(map(len, prompts)) < 20 < 120 < max(map(len, prompts))
 
 
-def test_without_prompts_those_are_taken_that_the_model_reads():
-    machine, saved = Machine(), []
-    calibrator = Calibrator(machine, saved.append)
+def test_without_prompts_those_are_taken_that_the_model_reads(machine, saved, calibrator):
     assert calibrator.start(replace(PLAN, prompts=()))
     progress = finished(calibrator)
-    assert (progress.state, progress.done, progress.total) == ("done", 512 + 148, 512 + 148)
+    assert (progress.state, progress.done, progress.total) == ("done", 512 + 184, 512 + 184)
     assert machine.total == len(machine.batches)
     read = [batch for batch in machine.batches if batch.steps == 1]
     assert sum(len(batch.prompts) for batch in read) == 512
@@ -244,7 +348,8 @@ def test_the_best_read_are_the_strongest_but_the_very_first():
 
 
 def test_a_plan_has_defaults_for_all():
-    plan = read_plan({}, *CHOICES)
+    plan = read_plan({}, *CHOICES, (768, 640))
+    assert (plan.height, plan.width) == (768, 640)
     assert (plan.sampler, plan.steps, plan.guidance, plan.modes) == ("Euler", 20, SCALES, ("txt2img", "img2img"))
     assert plan.prompts == ()
     assert plan.candidates() == 2048
@@ -281,6 +386,9 @@ def test_few_trajectories_leave_scales_out_that_nobody_named(trajectories, scale
         ({"name": "../up"}, "name"),
         ({"name": 3}, "name"),
         ({"trajectories": 16}, "trajectories"),
+        ({"suffix": 1}, "suffix"),
+        ({"resume": "yes"}, "resume"),
+        ({"pictures": 1}, "pictures"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_by_field(body, field):
