@@ -8,14 +8,16 @@ from typing import Any
 
 from modules import paths, script_callbacks, scripts, sd_samplers, sd_schedulers, shared
 
-from lib_memstab.host import accordion, images
+from lib_memstab.core.profile import Checkpoint
+from lib_memstab.host import accordion, images, matching
 from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields
 from lib_memstab.host.a1111_calibrate import Sampling
 from lib_memstab.host.calibrator import Calibrator
 from lib_memstab.host.hooks import Hooks
-from lib_memstab.host.store import Store
+from lib_memstab.host.job import Applied, PassFacts
 from lib_memstab.host.tap import Tap
 from lib_memstab.settings import TITLE
+from lib_memstab.store import Store
 
 HOST = WebUI()
 
@@ -29,8 +31,15 @@ STORE = Store(own_folder)
 SAMPLING = Sampling(HOST)
 CALIBRATOR = Calibrator(SAMPLING, STORE.save, lambda: own_folder() / "unfinished")
 LACKS = "" if hasattr(scripts.Script, "process_before_every_sampling") else MISSING_HOOK
-HOOKS = Hooks(HOST, STORE.choose, facts_of, LACKS)
 TAP = Tap()
+
+
+def choose(facts: PassFacts, checkpoint: Checkpoint, wanted: str) -> Applied:
+    """What to judge a pass by, of the profiles that are stored now."""
+    return matching.choose(STORE.all(), facts, checkpoint, wanted)
+
+
+HOOKS = Hooks(HOST, choose, facts_of, LACKS)
 
 
 def sampler_names() -> list[str]:
@@ -47,7 +56,7 @@ def status(wanted: str, fields: Sequence[Any]) -> str:
     """Which profile applies to the panel's tab, and why, or that none does and what to do."""
     if not HOST.loaded():
         return "No checkpoint is loaded yet."
-    return STORE.choose(facts_of_fields(*fields), HOST.checkpoint(), wanted).reason
+    return choose(facts_of_fields(*fields), HOST.checkpoint(), wanted).reason
 
 
 class MemStab(scripts.Script):

@@ -24,8 +24,8 @@ from lib_memstab.core.region import MIN_TRAJECTORIES, Region
 from lib_memstab.core.report import (
     AUTOMATIC,
     PROFILE_NAME,
-    MatchState,
     PlainDataError,
+    added,
     check_schema,
     from_plain,
     is_sha256,
@@ -116,6 +116,7 @@ class Covered:
         sizes: height and width of each size, in latent pixels.
         trajectories: how many images were sampled.
         prompts: one line on where the prompts come from.
+        loras: names of the LoRAs that were active.
     """
 
     samplers: tuple[str, ...]
@@ -125,6 +126,7 @@ class Covered:
     sizes: tuple[tuple[int, int], ...]
     trajectories: int
     prompts: str
+    loras: tuple[str, ...] = added(())
 
     def __post_init__(self) -> None:
         if not (self.samplers and self.schedulers and self.sizes):
@@ -181,47 +183,54 @@ class Profile:
     @cached_property
     def checksum(self) -> str:
         """sha256 of the canonical JSON of schema number and all fields: sorted keys, no blanks, ASCII."""
-        return hashlib.sha256(_canonical({"schema": SCHEMA, **to_plain(self)}).encode()).hexdigest()
+        return _digest(self._content())
 
     def to_dict(self) -> dict[str, Any]:
         """The file's content as plain data."""
-        return {"schema": SCHEMA, **to_plain(self), "checksum": self.checksum}
+        return {**self._content(), "checksum": self.checksum}
 
     def to_bytes(self) -> bytes:
         """The file, byte for byte."""
-        lines = (f"{json.dumps(key)}: {_canonical(value)}" for key, value in self.to_dict().items())
-        return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+        return _file(self._content())
+
+    def _content(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, **to_plain(self)}
 
 
 def from_bytes(data: bytes, source: str = "profile") -> Profile:
     """The profile in these bytes; `source` names them in errors. Line ends may be those of Windows.
 
+    A file of an earlier form lacks fields that came later, which take their defaults; its checksum is over what it has.
+
     Raises:
-        ProfileError: for anything but the exact bytes of a profile of this schema.
+        ProfileError: for anything but the exact bytes of a profile of this schema, as written today or earlier.
     """
     if len(data) > MAX_BYTES:
         raise ProfileError(f"{source} is larger than {MAX_BYTES} bytes: it is no profile; choose another file")
     try:
         content = parse_object(data)
-        schema, checksum = content.pop("schema", None), content.pop("checksum", None)
-        check_schema(schema, SCHEMA)
-        profile = from_plain(Profile, content)
+        check_schema(content.get("schema"), SCHEMA)
+        profile = from_plain(Profile, {name: content[name] for name in content if name not in ("schema", "checksum")})
     except PlainDataError as error:
         advice = "re-calibrate, or update MemStab if a newer one made the file"
         raise ProfileError(f"{source} is not a usable profile: {error}; {advice}") from error
-    if checksum != profile.checksum or data.replace(b"\r\n", b"\n") != profile.to_bytes():
+    if data.replace(b"\r\n", b"\n") != _file(_fields_of(content, profile._content())):
         raise ProfileError(f"{source} is damaged or was edited: its checksum does not fit; restore it or re-calibrate")
     return profile
 
 
-def load(path: Path) -> Profile:
-    """The profile in a file, of which at most `MAX_BYTES` are read; ProfileError as `from_bytes`, or if unreadable."""
+def read(path: Path) -> bytes:
+    """A file's first bytes, one more than a profile may have; ProfileError if it cannot be read."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise ProfileError(f"{path} cannot be read ({error}): check the path, or re-calibrate") from error
-    return from_bytes(data, str(path))
+
+
+def load(path: Path) -> Profile:
+    """The profile in a file; ProfileError as `read` and `from_bytes`."""
+    return from_bytes(read(path), str(path))
 
 
 def save(profile: Profile, folder: Path) -> Path:
@@ -249,53 +258,23 @@ def save(profile: Profile, folder: Path) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class Match:
-    """Whether a profile applies to a job, and why, in one sentence."""
+def _fields_of(found: Any, content: Any) -> Any:
+    """`content` without the fields that `found`, from a file of an earlier form, does not have."""
+    if isinstance(content, dict):
+        return {name: _fields_of(found[name], part) for name, part in content.items() if name in found}
+    if isinstance(content, list):
+        return [_fields_of(one, part) for one, part in zip(found, content, strict=True)]
+    return content
 
-    state: MatchState
-    reason: str
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()
 
 
-def match(
-    profile: Profile,
-    *,
-    checkpoint: Checkpoint,
-    channels: int,
-    mode: Mode,
-    sampler: str,
-    scheduler: str,
-    steps: int,
-    guidance: float,
-    size: tuple[int, int],
-) -> Match:
-    """How well `profile` fits a job; `channels` and `size` (height, width) are those of its latents.
-
-    "none": other latent channels, another checkpoint, or no region for the mode. "transfer": the same checkpoint, but
-    sampled otherwise than the calibration, or known by name only because one side has no hash. Else "exact".
-    """
-    own = profile.checkpoint
-    if channels != profile.latent.channels:
-        return Match("none", f"{profile.name} is for latents of {profile.latent.channels} channels, not {channels}.")
-    hashed = own.sha256 is not None and checkpoint.sha256 is not None
-    if own.sha256 != checkpoint.sha256 if hashed else own.name != checkpoint.name:
-        return Match("none", f"{profile.name} was calibrated on {own.name}, which is not the loaded checkpoint.")
-    calibration = profile.modes.get(mode)
-    if calibration is None:
-        return Match("none", f"{profile.name} was not calibrated for {mode}.")
-    covered = calibration.covered
-    outside = {
-        f"sampler {sampler}": sampler in covered.samplers,
-        f"schedule {scheduler}": scheduler in covered.schedulers,
-        f"{steps} steps": covered.steps[0] <= steps <= covered.steps[1],
-        f"guidance {guidance:g}": covered.guidance[0] <= guidance <= covered.guidance[1],
-        f"latents of {size[0]} by {size[1]}": tuple(size) in covered.sizes,
-        "a checkpoint known by its name only": hashed,
-    }
-    foreign = [what for what, inside in outside.items() if not inside]
-    if foreign:
-        return Match("transfer", f"{profile.name} carries over, with less certainty, to {', '.join(foreign)}.")
-    return Match("exact", f"{profile.name} was calibrated for this, on {covered.trajectories} trajectories.")
+def _file(content: Mapping[str, Any]) -> bytes:
+    whole = {**content, "checksum": _digest(content)}
+    lines = (f"{json.dumps(key)}: {_canonical(value)}" for key, value in whole.items())
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def _canonical(value: Any) -> str:

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lib_memstab.core.report import added
+
 FloatArray = NDArray[np.float64]
 
 GRID = np.linspace(math.log(0.03), math.log(15.0), 40)
@@ -57,11 +59,15 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Band:
-    """Centre and spread under one set of conditions: mean and deviation of the log path length over the grid, [K]."""
+    """Centre and spread under one set of conditions: mean and deviation of the log path length over the grid, [K].
+
+    `count`: trajectories it was learned from; None where an earlier file does not say.
+    """
 
     conditions: Conditions
     mean: FloatArray
     deviation: FloatArray
+    count: int | None = added(None)
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,28 @@ class Region:
         keys = [band.conditions.key() for band in self.bands]
         if sorted(set(keys)) != keys or (np.diff(self.log_sigma) <= 0).any() or (np.diff(self.peaks) < 0).any():
             raise RegionError("a region needs rising noise levels, bands and peaks; calibrate again")
+        counts = [band.count for band in self.bands]
+        known = [count for count in counts if count is not None]
+        if known and (known != counts or min(known) < MIN_TRAJECTORIES or sum(known) != self.count):
+            raise RegionError(
+                f"bands have counts of {MIN_TRAJECTORIES} or more that add up to the peaks, or none has a count; "
+                "calibrate again"
+            )
 
     @property
     def count(self) -> int:
         """Calibration trajectories."""
         return len(self.peaks)
+
+    @property
+    def supported(self) -> int:
+        """The largest sensitivity N of the series 1, 2, 5, 10, 20, 50, ... that the region's own trajectories bear out.
+
+        Among so many, one or more are expected to reach the bound for 1 in N. For a larger N the bound lies where no
+        trajectory need have been, and rests on the model of the tail alone.
+        """
+        power = 10 ** (len(str(self.count + 1)) - 1)
+        return next(step for step in (5 * power, 2 * power, power) if step <= self.count + 1)
 
     @cached_property
     def _tail(self) -> tuple[float, float, int]:
@@ -230,12 +253,12 @@ def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None) ->
         if enough.sum() < 2:
             raise RegionError("the calibration trajectories share no noise levels: calibrate with one sampler and size")
         mean, deviation, scores = _fit(_without_replays(own[:, enough]))
-        fits.append((kind, enough, mean, deviation))
+        fits.append((kind, enough, mean, deviation, len(scores)))
         peaks.append(scores)
         reached |= enough
     bands = tuple(
-        Band(kind, *(np.interp(GRID[reached], GRID[enough], row) for row in (mean, deviation)))
-        for kind, enough, mean, deviation in fits
+        Band(kind, *(np.interp(GRID[reached], GRID[enough], row) for row in (mean, deviation)), count=count)
+        for kind, enough, mean, deviation, count in fits
     )
     return Region(GRID[reached], bands, np.sort(np.concatenate(peaks)))
 

@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from types import UnionType
 from typing import Any, Literal, TypeGuard, TypeVar, get_args, get_origin, get_type_hints
 
@@ -41,6 +41,7 @@ T = TypeVar("T")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ARRAY = get_origin(NDArray[np.float64])  # numpy.ndarray, or from numpy 2.5 on the alias itself
+_ADDED = "added after the first files"
 _LARGEST_EXACT_WHOLE = 2**53
 _LARGEST_NUMBER = 1e300
 _LINE_BREAKERS = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -259,11 +260,17 @@ def parse_object(data: bytes | str) -> dict[str, Any]:
     return content
 
 
+def added(default: T) -> T:
+    """A dataclass field that came after the first files of its kind: one that lacks it takes this default."""
+    return field(default=default, metadata={_ADDED: True})
+
+
 def from_plain(kind: type[T], value: object, *, additions: bool = False) -> T:
     """A dataclass from plain data: every field there, types as annotated, none that `kind` does not know.
 
-    With `additions`, unknown fields are left out, and missing ones take their default if they have one. Numbers are at
-    most 1e300, texts one line of at most `MAX_TEXT` characters, lists at most `MAX_ITEMS` items.
+    Fields that were `added` may be missing. With `additions`, unknown fields are left out, and missing ones take their
+    default if they have one. Numbers are at most 1e300, texts one line of at most `MAX_TEXT` characters, lists at most
+    `MAX_ITEMS` items.
 
     Raises:
         PlainDataError: names the field and what it should be.
@@ -278,7 +285,7 @@ def to_plain(value: Any) -> Any:
     most `MAX_TEXT` characters.
     """
     if is_dataclass(value):
-        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+        return {one.name: to_plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list, np.ndarray)):
@@ -327,7 +334,7 @@ def _read_record(kind: Any, value: object, where: str, additions: bool) -> Any:
     if not isinstance(value, dict):
         raise PlainDataError(f"the field {where.lstrip('.')!r} should be an object, not {_shown(value)}")
     hints = get_type_hints(kind)
-    known = {field.name: field.default is MISSING or not additions for field in fields(kind)}
+    known = {one.name: one.default is MISSING or not (additions or _ADDED in one.metadata) for one in fields(kind)}
     missing = [name for name, needed in known.items() if needed and name not in value]
     unknown = [] if additions else [name for name in value if name not in known]
     if missing or unknown:

@@ -17,8 +17,8 @@ from lib_memstab import __version__
 from lib_memstab.core.report import SCHEMA, ImageReport
 from lib_memstab.host.calibrator import Calibrator
 from lib_memstab.host.plan import read_plan
-from lib_memstab.host.store import SHIPPED, Store
 from lib_memstab.settings import TABLE, TITLE, SettingsError, read_args
+from lib_memstab.store import SHIPPED, Store
 
 PREFIX = "/memstab/v1"
 SAMPLING_PAGES = ("/sdapi/v1/txt2img", "/sdapi/v1/img2img")

@@ -41,6 +41,7 @@ class PassFacts:
         schedule: steps that prompt editing counts in, and those of a hires pass, if it is one.
         guidance: the user's guidance scale.
         channels, size: of the latents; size is height and width.
+        loras: names of the LoRAs that are active.
     """
 
     name: str
@@ -54,6 +55,7 @@ class PassFacts:
     guidance: float
     channels: int
     size: tuple[int, int]
+    loras: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

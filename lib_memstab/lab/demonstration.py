@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from lib_memstab.core import profile as profiles
+from lib_memstab.core.matching import match
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import Region
@@ -141,7 +142,7 @@ def load_lab(job: Job) -> Lab:
     except (OSError, ValueError) as error:
         raise DemoError(f"the lab model cannot be loaded: {error}") from error
     profile = profiles.load(PROFILE)
-    match = profiles.match(
+    fit = match(
         profile,
         checkpoint=Checkpoint(CHECKPOINT.name, digest),
         channels=model.config.latent_channels,
@@ -152,9 +153,9 @@ def load_lab(job: Job) -> Lab:
         guidance=job.guidance,
         size=(job.height // 8, job.width // 8),
     )
-    if match.state == "none":
-        raise DemoError(f"{PROFILE} does not fit the lab model: {match.reason} Restore both from the repository.")
-    return Lab(model, digest, profile.modes["txt2img"].region, ProfileUse(profile.name, profile.checksum, match.state))
+    if fit.state == "none":
+        raise DemoError(f"{PROFILE} does not fit the lab model: {fit.reason} Restore both from the repository.")
+    return Lab(model, digest, profile.modes["txt2img"].region, ProfileUse(profile.name, profile.checksum, fit.state))
 
 
 def choose(split: dict[str, Any]) -> list[Subject]:

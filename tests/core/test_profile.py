@@ -21,7 +21,6 @@ from lib_memstab.core.profile import (
     check_name,
     from_bytes,
     load,
-    match,
     save,
 )
 from lib_memstab.core.region import Band, Conditions, Region
@@ -30,7 +29,7 @@ hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / "tests" / "golden" / "profile.json"
+GOLDEN, EARLIER = (ROOT / "tests" / "golden" / f"{name}.json" for name in ("profile", "profile-earlier"))
 SHA256 = "0123456789abcdef" * 4
 
 COVERED = Covered(
@@ -45,8 +44,8 @@ COVERED = Covered(
 REGION = Region(
     log_sigma=np.array([-2.5, -0.125, 1.0, 2.5]),
     bands=(
-        Band(Conditions(7.0), np.array([0.1, 0.0, -0.3, 1e-17]), np.array([0.05, 0.07, 1 / 3, 1.0])),
-        Band(Conditions(7.5), np.array([0.2, 0.1, -0.1, 2.0]), np.array([0.06, 0.08, 2 / 3, 1.5])),
+        Band(Conditions(7.0), np.array([0.1, 0.0, -0.3, 1e-17]), np.array([0.05, 0.07, 1 / 3, 1.0]), 8),
+        Band(Conditions(7.5), np.array([0.2, 0.1, -0.1, 2.0]), np.array([0.06, 0.08, 2 / 3, 1.5]), 8),
     ),
     peaks=np.arange(16) / 8 - 0.5,
 )
@@ -60,17 +59,6 @@ PROFILE = Profile(
     statistic=Statistic(reference_guidance=15.0),
     modes={"txt2img": Calibration(REGION, COVERED)},
 )
-JOB = {
-    "checkpoint": PROFILE.checkpoint,
-    "channels": 4,
-    "mode": "txt2img",
-    "sampler": "Euler",
-    "scheduler": "Automatic",
-    "steps": 20,
-    "guidance": 7.5,
-    "size": (64, 64),
-}
-
 finite = st.floats(-1e6, 1e6)
 lines = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=30)
 versions = st.builds(Versions, lines, lines, lines)
@@ -84,8 +72,11 @@ def regions(draw):
     spreads = st.lists(st.floats(1e-9, 1e6), min_size=count, max_size=count).map(np.array)
     kinds = st.builds(Conditions, st.floats(1, 30), st.floats(0.01, 200), st.booleans())
     sampled = sorted(draw(st.sets(kinds, min_size=1, max_size=4)), key=Conditions.key)
-    bands = tuple(Band(kind, draw(means), draw(spreads)) for kind in sampled)
-    return Region(np.array(places), bands, np.array(sorted(draw(st.lists(finite, min_size=8, max_size=20)))))
+    shares = draw(st.none() | st.lists(st.integers(8, 12), min_size=len(sampled), max_size=len(sampled)))
+    counts = shares or [None] * len(sampled)
+    bands = tuple(Band(kind, draw(means), draw(spreads), own) for kind, own in zip(sampled, counts, strict=True))
+    fewest, most = (8, 20) if shares is None else (sum(shares), sum(shares))
+    return Region(np.array(places), bands, np.array(sorted(draw(st.lists(finite, min_size=fewest, max_size=most)))))
 
 
 @st.composite
@@ -98,6 +89,7 @@ def calibrations(draw):
         sizes=tuple(draw(st.lists(st.tuples(st.integers(1, 512), st.integers(1, 512)), min_size=1, max_size=3))),
         trajectories=draw(st.integers(8, 10_000)),
         prompts=draw(lines),
+        loras=tuple(draw(st.lists(lines, max_size=2))),
     )
     return Calibration(draw(regions()), covered)
 
@@ -189,12 +181,42 @@ def test_the_golden_file_is_written_and_read_byte_for_byte():
     assert load(GOLDEN).to_dict() == PROFILE.to_dict()
 
 
-def test_the_golden_file_follows_the_published_schema():
+def test_a_file_of_the_earlier_form_is_read_and_saved_in_todays(tmp_path):
+    earlier = load(EARLIER)
+    region = earlier.modes["txt2img"].region
+    assert [band.count for band in region.bands] == [None, None]
+    assert earlier.modes["txt2img"].covered.loras == ()
+    assert earlier.to_bytes() != EARLIER.read_bytes()
+    again = load(save(earlier, tmp_path))
+    assert again.checksum == earlier.checksum
+    for before, after in zip(arrays(region), arrays(again.modes["txt2img"].region), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_file_of_the_earlier_form_is_as_strictly_read(tmp_path):
+    data = EARLIER.read_bytes().replace(b"\r\n", b"\n")
+    assert b"loras" not in data
+    for wrong in (data.replace(b"7.5", b"7.6"), data.replace(b'"steps":[20', b'"steps":[ 20'), data[:-1]):
+        assert wrong != data
+        with pytest.raises(ProfileError, match="damaged or was edited"):
+            from_bytes(wrong)
+
+
+def test_a_checksum_is_over_the_files_content_whatever_its_form():
+    for path in (GOLDEN, EARLIER):
+        content = json.loads(path.read_bytes())
+        stated = content.pop("checksum")
+        plain = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        assert profiles.hashlib.sha256(plain.encode()).hexdigest() == stated
+
+
+@pytest.mark.parametrize("path", [GOLDEN, EARLIER], ids=lambda path: path.stem)
+def test_the_golden_files_follow_the_published_schema(path):
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((ROOT / "profiles" / "profile.schema.json").read_text("utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
-    content = json.loads(GOLDEN.read_bytes())
+    content = json.loads(path.read_bytes())
     validator.validate(content)
     for name in content:
         assert not validator.is_valid({key: value for key, value in content.items() if key != name})
@@ -247,6 +269,9 @@ def test_every_field_is_described_in_the_schema():
         (lambda content: region_of(content)["bands"][0].update(mean=[1, 1, 1, 10**400]), "should be float"),
         (lambda content: region_of(content)["bands"][1].update(deviation=[1, 1, 0, 1]), "above zero"),
         (lambda content: region_of(content)["bands"][1].update(more=1), "region.bands.more' is unknown"),
+        (lambda content: region_of(content)["bands"][1].update(count=9), "add up to the peaks"),
+        (lambda content: region_of(content)["bands"][1].update(count=None), "add up to the peaks"),
+        (lambda content: region_of(content)["bands"][1].update(count=8.5), "bands.count' should be int"),
         (lambda content: region_of(content)["bands"][1]["conditions"].pop("start"), "conditions.start' is missing"),
         (
             lambda content: region_of(content)["bands"][1]["conditions"].update(guidance="7.5"),
@@ -263,6 +288,7 @@ def test_every_field_is_described_in_the_schema():
         (lambda content: content["modes"]["txt2img"]["covered"].update(steps=[30]), "covered.steps' should be"),
         (lambda content: content["modes"]["txt2img"]["covered"].update(sizes=[[64, 64, 64]]), "covered.sizes'"),
         (lambda content: content["modes"]["txt2img"]["covered"].update(samplers=[]), "at least one sampler"),
+        (lambda content: content["modes"]["txt2img"]["covered"].update(loras="ink"), "covered.loras' should be"),
     ],
 )
 def test_a_wrong_field_is_named(change, message):
@@ -313,7 +339,8 @@ def test_an_interrupted_save_leaves_the_old_file_and_no_other(tmp_path, monkeypa
 
 
 def test_a_profile_that_would_be_too_large_is_not_saved(tmp_path):
-    huge = dataclasses.replace(REGION, peaks=np.arange(200_000) / 7)
+    bands = tuple(dataclasses.replace(band, count=100_000) for band in REGION.bands)
+    huge = dataclasses.replace(REGION, bands=bands, peaks=np.arange(200_000) / 7)
     with pytest.raises(ProfileError, match="larger than"):
         save(dataclasses.replace(PROFILE, modes={"txt2img": Calibration(huge, COVERED)}), tmp_path)
     assert not list(tmp_path.iterdir())
@@ -350,42 +377,3 @@ def test_safe_names(name):
 def test_names_that_some_system_would_not_take(name):
     with pytest.raises(ProfileError, match="no name for a profile"):
         check_name(name)
-
-
-def test_a_job_like_the_calibration_is_exact():
-    found = match(PROFILE, **JOB)
-    assert found.state == "exact"
-    assert "16 trajectories" in found.reason
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"sampler": "Heun"}, "sampler Heun"),
-        ({"scheduler": "Karras"}, "schedule Karras"),
-        ({"steps": 31}, "31 steps"),
-        ({"guidance": 12.0}, "guidance 12"),
-        ({"size": (96, 64)}, "latents of 96 by 64"),
-        ({"checkpoint": Checkpoint(PROFILE.checkpoint.name, None)}, "known by its name only"),
-        ({"sampler": "Heun", "steps": 10}, "sampler Heun, 10 steps"),
-    ],
-)
-def test_the_same_checkpoint_sampled_otherwise_is_a_transfer(change, reason):
-    found = match(PROFILE, **{**JOB, **change})
-    assert found.state == "transfer"
-    assert reason in found.reason
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"channels": 16}, "latents of 4 channels, not 16"),
-        ({"mode": "img2img"}, "not calibrated for img2img"),
-        ({"checkpoint": Checkpoint(PROFILE.checkpoint.name, "f" * 64)}, "not the loaded checkpoint"),
-        ({"checkpoint": Checkpoint("other", None)}, "not the loaded checkpoint"),
-    ],
-)
-def test_what_a_profile_is_not_for(change, reason):
-    found = match(PROFILE, **{**JOB, **change})
-    assert found.state == "none"
-    assert reason in found.reason

@@ -168,3 +168,20 @@ def test_replays_among_the_prompts_do_not_drag_the_region():
     region = learn(spoiled)
     assert region.count == 190
     np.testing.assert_allclose(table(region, 7.5)[1], table(learn(clean), 7.5)[1], rtol=0.1)
+
+
+def test_every_band_knows_how_many_trajectories_it_was_learned_from():
+    rng = np.random.default_rng(11)
+    curves = ordinary(48, rng)
+    curves[5] += 5  # a replay, which is left out
+    region = learn(curves, [Conditions(7.5)] * 32 + [Conditions(3.0)] * 16)
+    assert [(band.conditions.guidance, band.count) for band in region.bands] == [(3.0, 16), (7.5, 31)]
+    assert region.count == 47
+
+
+@pytest.mark.parametrize(
+    ("count", "largest"), [(8, 5), (9, 10), (18, 10), (19, 20), (98, 50), (99, 100), (497, 200), (999, 1000)]
+)
+def test_the_largest_sensitivity_that_the_trajectories_bear_out(count, largest):
+    band = Band(Conditions(), np.zeros(2), np.ones(2), count)
+    assert Region(np.array([0.0, 1.0]), (band,), np.linspace(0, 3, count)).supported == largest

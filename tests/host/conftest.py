@@ -13,11 +13,11 @@ from lib_memstab.core.measurement import measure
 from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Profile, Statistic, Versions
 from lib_memstab.core.region import Conditions, learn
 from lib_memstab.core.report import ImageReport
-from lib_memstab.host import tap
+from lib_memstab.host import matching, tap
 from lib_memstab.host.hooks import Hooks
 from lib_memstab.host.rows import Parts, read
-from lib_memstab.host.store import Store
 from lib_memstab.host.tap import Tap
+from lib_memstab.store import Store
 from tests.host import standin
 
 
@@ -68,9 +68,12 @@ class Extension:
         self.state, self.model, self.folder = state, model, folder
         self.store = Store(lambda: folder, folder / "shipped")
         self.host = webui.WebUI()
-        self.hooks = Hooks(self.host, self.store.choose, webui.facts_of)
+        self.hooks = Hooks(self.host, self.choose, webui.facts_of)
         watcher = Tap()
         self.callbacks = standin.Callbacks([watcher.before], [watcher.denoised], [watcher.after])
+
+    def choose(self, facts, checkpoint, wanted):
+        return matching.choose(self.store.all(), facts, checkpoint, wanted)
 
     def sample(self, prompts, memstab=None, watchers=(), **changes):
         """Pictures of one job, each with its report; `memstab` is the argument object, None for without."""

@@ -1,0 +1,66 @@
+"""Which of the stored profiles a pass is judged by, and what is said where none applies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lib_memstab.core.matching import Match, match
+from lib_memstab.core.measurement import REFERENCE_GUIDANCE
+from lib_memstab.core.profile import Checkpoint, Profile
+from lib_memstab.core.report import AUTOMATIC
+from lib_memstab.host.job import Applied, PassFacts
+from lib_memstab.store import Stored
+
+CALIBRATE = "click Calibrate in MemStab's panel, or POST /memstab/v1/calibrate"
+_RANK = {"exact": 0, "transfer": 1, "none": 2}
+
+
+def choose(stored: Sequence[Stored], facts: PassFacts, checkpoint: Checkpoint, wanted: str) -> Applied:
+    """What to judge a pass by: the profile of that name, or with "auto" the one that fits best."""
+    if wanted != AUTOMATIC:
+        named = [one for one in stored if one.name == wanted]
+        if not named:
+            return Applied(None, "none", f"there is no profile {wanted}: choose another, or {CALIBRATE}")
+        return _applied(named[0], facts, checkpoint)
+    best = min(
+        (_applied(one, facts, checkpoint) for one in stored),
+        key=lambda one: _RANK[one.state],
+        default=Applied(None, "none", ""),
+    )
+    if best.state != "none":
+        return best
+    return Applied(None, "none", _no_profile(stored, facts, checkpoint))
+
+
+def _match(profile: Profile, facts: PassFacts, checkpoint: Checkpoint) -> Match:
+    if profile.statistic.reference_guidance != REFERENCE_GUIDANCE:
+        return Match("none", f"{profile.name} was measured at another reference guidance; re-calibrate")
+    return match(
+        profile,
+        checkpoint=checkpoint,
+        channels=facts.channels,
+        mode=facts.mode,
+        sampler=facts.sampler,
+        scheduler=facts.scheduler,
+        steps=facts.steps,
+        guidance=facts.guidance,
+        size=facts.size,
+        loras=facts.loras,
+    )
+
+
+def _applied(stored: Stored, facts: PassFacts, checkpoint: Checkpoint) -> Applied:
+    if stored.profile is None:
+        return Applied(None, "none", stored.error)
+    found = _match(stored.profile, facts, checkpoint)
+    return Applied(None if found.state == "none" else stored.profile, found.state, found.reason)
+
+
+def _no_profile(stored: Sequence[Stored], facts: PassFacts, checkpoint: Checkpoint) -> str:
+    """Why no profile applies by itself: one of this checkpoint that lacks the mode says so, else there is none."""
+    for one in stored:
+        if one.profile is not None and one.profile.checkpoint.sha256 == checkpoint.sha256:
+            return f"{_match(one.profile, facts, checkpoint).reason.rstrip('.')}; {CALIBRATE}"
+    broken = [one.name for one in stored if one.profile is None]
+    unread = f"; {', '.join(broken)} cannot be read" if broken else ""
+    return f"there is no profile for {checkpoint.name}{unread}; {CALIBRATE}"
