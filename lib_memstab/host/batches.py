@@ -46,8 +46,13 @@ class Batch:
 
     def part(self, places: Sequence[int]) -> Batch:
         """Some of its images."""
-        columns = {name: [getattr(self, name)[place] for place in places] for name in ("prompts", "seeds", "negatives")}
-        return replace(self, **columns, init=None if self.init is None else self.init[list(places)])
+        return replace(
+            self,
+            prompts=[self.prompts[place] for place in places],
+            seeds=[self.seeds[place] for place in places],
+            negatives=[self.negatives[place] for place in places],
+            init=None if self.init is None else self.init[list(places)],
+        )
 
     def keys(self) -> list[str]:
         """One for each image; two images of one calibration with the same key come out the same."""

@@ -50,8 +50,10 @@ class Journal:
         found = [self._images[key] for key in keys]
         latents = [one.latents for one in found if one.latents is not None]
         return Sampled(
-            *(np.concatenate([getattr(one, name) for one in found]) for name in ("curves", "starts", "response")),
-            latents=torch.cat(latents) if latents else None,
+            np.concatenate([one.curves for one in found]),
+            np.concatenate([one.starts for one in found]),
+            np.concatenate([one.response for one in found]),
+            torch.cat(latents) if latents else None,
         )
 
     def add(self, batch: Batch, sampled: Sampled) -> None:
@@ -118,11 +120,11 @@ def _write(path: Path, keys: Sequence[str], sampled: Sampled) -> None:
 
 
 def _read(kept: NpzFile) -> Sampled:
-    columns = [kept[name].astype(np.float64) for name in ("curves", "starts", "response")]
+    curves, starts, response = (kept[name].astype(np.float64) for name in ("curves", "starts", "response"))
     count = len(kept["keys"])
-    if any(len(column) != count for column in columns) or columns[0].shape != (count, len(GRID)):
+    if curves.shape != (count, len(GRID)) or not len(starts) == len(response) == count:
         raise ValueError("its columns are not of one length")
     latents = torch.from_numpy(kept["latents"]) if "latents" in kept.files else None
     if latents is not None and (latents.dtype != torch.float16 or latents.ndim != 4 or len(latents) != count):
         raise ValueError("its latents are of another form")
-    return Sampled(*columns, latents=latents)
+    return Sampled(curves, starts, response, latents)

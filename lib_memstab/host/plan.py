@@ -113,7 +113,8 @@ class Plan:
     def looks(self) -> dict[Way, int]:
         """How many prompts of each way of txt2img are sampled once more."""
         ways, prompts = self.ways("txt2img"), self.prompts or kept(range(self.candidates()))
-        places = {prompts[place % len(prompts)]: place for place in reversed(range(self.trajectories))}
+        order = [place for turn in range(len(ways)) for place in range(turn, self.trajectories, len(ways))]
+        places = {prompts[place % len(prompts)]: place for place in reversed(order)}
         return Counter(ways[place % len(ways)] for place in places.values())
 
     def look_steps(self) -> int:
