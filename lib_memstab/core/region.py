@@ -256,11 +256,12 @@ def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None) ->
         fits.append((kind, enough, mean, deviation, len(scores)))
         peaks.append(scores)
         reached |= enough
+    grid = GRID[reached]
     bands = tuple(
-        Band(kind, *(np.interp(GRID[reached], GRID[enough], row) for row in (mean, deviation)), count=count)
+        Band(kind, np.interp(grid, GRID[enough], mean), np.interp(grid, GRID[enough], deviation), count)
         for kind, enough, mean, deviation, count in fits
     )
-    return Region(GRID[reached], bands, np.sort(np.concatenate(peaks)))
+    return Region(grid, bands, np.sort(np.concatenate(peaks)))
 
 
 def _without_replays(curves: FloatArray) -> FloatArray:

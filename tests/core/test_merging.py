@@ -1,0 +1,139 @@
+"""Profiles of one checkpoint made into one: nothing learned is lost, and nothing counts twice."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lib_memstab.core.merging import merge
+from lib_memstab.core.profile import Calibration, Checkpoint, Latent, ProfileError, Versions, from_bytes
+from lib_memstab.core.region import GRID, Conditions, learn
+from tests.core.test_profile import COVERED, PROFILE
+from tests.core.test_region import ordinary
+
+RNG, CAME = np.random.default_rng(5), np.arange(len(GRID)) < 30
+HIGH, LOW = Conditions(7.5), Conditions(3.0)
+
+
+def made(name, curves, conditions=None, mode="txt2img", **covered):
+    """A profile of one mode, learned from these curves."""
+    calibration = Calibration(learn(curves, conditions), replace(COVERED, trajectories=len(curves), **covered))
+    return replace(PROFILE, name=name, modes={mode: calibration})
+
+
+def two(seed=1, **covered):
+    curves = ordinary(96, np.random.default_rng(seed))
+    return made("first", curves[:32]), made("second", curves[32:], **covered), curves
+
+
+def test_two_parts_of_one_calibration_are_what_is_learned_at_once():
+    first, second, curves = two()
+    merged, whole = merge([first, second], "both").modes["txt2img"].region, learn(curves)
+    np.testing.assert_allclose(merged.bands[0].mean, whole.bands[0].mean, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(merged.bands[0].deviation, whole.bands[0].deviation, rtol=1e-13)
+    assert merged.bands[0].count == merged.count == 96
+    np.testing.assert_allclose(merged.threshold(10), whole.threshold(10), rtol=0.1)
+
+
+def test_three_at_once_are_what_two_and_one_are():
+    curves = ordinary(96, np.random.default_rng(2))
+    parts = [made(name, curves[start : start + 32]) for start, name in ((0, "a"), (32, "b"), (64, "c"))]
+    at_once = merge(parts, "all")
+    in_turn = merge([merge(parts[:2], "some"), parts[2]], "all")
+    one, other = (profile.modes["txt2img"].region for profile in (at_once, in_turn))
+    np.testing.assert_allclose(one.bands[0].deviation, other.bands[0].deviation, rtol=1e-13)
+    np.testing.assert_array_equal(one.peaks, other.peaks)
+    assert at_once.modes["txt2img"].covered == in_turn.modes["txt2img"].covered
+
+
+def test_other_conditions_stand_side_by_side():
+    rng = np.random.default_rng(3)
+    first = made("first", ordinary(64, rng), [HIGH] * 32 + [LOW] * 32)
+    second = made("second", ordinary(40, rng), [HIGH] * 16 + [replace(LOW, negative=True)] * 24)
+    region = merge([first, second], "both").modes["txt2img"].region
+    assert [(band.conditions, band.count) for band in region.bands] == [
+        (LOW, 32),
+        (HIGH, 48),
+        (replace(LOW, negative=True), 24),
+    ]
+    np.testing.assert_array_equal(region.bands[0].mean, first.modes["txt2img"].region.bands[0].mean)
+
+
+def test_a_mode_that_one_has_is_taken_over_even_without_counts():
+    txt2img, other, _ = two()
+    bare = replace(
+        other,
+        modes={"img2img": replace(other.modes["txt2img"], region=uncounted(other.modes["txt2img"].region))},
+    )
+    merged = merge([bare, txt2img], "both")
+    assert list(merged.modes) == ["txt2img", "img2img"]
+    assert merged.modes["img2img"] is bare.modes["img2img"]
+    assert from_bytes(merged.to_bytes()).checksum == merged.checksum
+
+
+def test_what_was_covered_is_united_and_said_once():
+    first, second, _ = two(
+        samplers=("Euler", "DDIM"), steps=(10, 25), guidance=(3.0, 7.0), sizes=((64, 64), (96, 96)), prompts="my own"
+    )
+    second = replace(second, created="2026-05-01", versions=Versions("0.2.0", "2.1.2", "WebUI v1.10.1"))
+    merged = merge([first, second], "both")
+    covered = merged.modes["txt2img"].covered
+    assert covered.samplers == ("Euler", "DPM++ 2M", "DDIM")
+    assert covered.steps == (10, 30)
+    assert covered.guidance == (3.0, 7.5)
+    assert covered.sizes == ((64, 64), (64, 96), (96, 96))
+    assert covered.trajectories == 96
+    assert covered.prompts == "320 ordinary prompts of MemStab; my own"
+    assert merged.name == "both"
+    assert merged.created == "2026-05-01"
+    assert merged.versions == Versions("0.1.0; 0.2.0", "2.1.2", "WebUI v1.10.1")
+
+
+def uncounted(region):
+    return replace(region, bands=tuple(replace(band, count=None) for band in region.bands))
+
+
+def unhashed(profile, name):
+    return replace(profile, checkpoint=Checkpoint(name, None))
+
+
+def recalibrated(profile, **changes):
+    return replace(profile, modes={"txt2img": replace(profile.modes["txt2img"], **changes)})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda second: replace(second, checkpoint=Checkpoint("other", "f" * 64)), "of different checkpoints"),
+        (lambda second: unhashed(second, second.checkpoint.name), "of different checkpoints"),
+        (lambda second: replace(second, latent=Latent(16)), "of different latents"),
+        (lambda second: replace(second, prediction="v_prediction"), "of different predictions"),
+        (lambda second: replace(second, statistic=replace(second.statistic, reference_guidance=9.0)), "statistics"),
+        (lambda second: recalibrated(second, region=uncounted(second.modes["txt2img"].region)), "second does not say"),
+        (lambda second: recalibrated(second, covered=replace(COVERED, loras=("ink",))), "different LoRAs"),
+        (lambda second: made("second", np.where(CAME, ordinary(32, RNG), np.nan)), "different noise levels"),
+        (lambda second: replace(two()[0], name="a copy"), "share trajectories"),
+        (lambda second: merge(two()[:2], "both before"), "share trajectories"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(change, reason):
+    first, second, _ = two()
+    with pytest.raises(ProfileError, match=reason):
+        merge([first, change(second)], "both")
+
+
+def test_checkpoints_without_a_hash_go_by_name():
+    first, second, _ = two()
+    assert merge([unhashed(first, "dreamy"), unhashed(second, "dreamy")], "both").checkpoint == Checkpoint(
+        "dreamy", None
+    )
+    with pytest.raises(ProfileError, match="different checkpoints"):
+        merge([unhashed(first, "dreamy"), unhashed(second, "other")], "both")
+
+
+def test_one_profile_is_nothing_to_merge_and_a_bad_name_is_refused():
+    first, second, _ = two()
+    with pytest.raises(ProfileError, match="two profiles or more"):
+        merge([first], "both")
+    with pytest.raises(ProfileError, match="no name for a profile"):
+        merge([first, second], "../both")
