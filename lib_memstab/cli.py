@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 from lib_memstab import __version__
 from lib_memstab.lab.environment import EnvironmentSetupError, ensure_environment
@@ -52,6 +53,11 @@ COMMANDS = {
         "lib_memstab.lab.calibrate",
         "calibrate the lab model and write its profile",
         f"{PROGRAM} calibrate --setup --trajectories 64 --out profiles",
+    ),
+    "profile": Command(
+        "lib_memstab.profile_command",
+        "list, show, check, merge and plot profiles",
+        f"{PROGRAM} profile show memstab-lab",
     ),
     "train": Command(
         "lib_memstab.lab.train",
@@ -120,7 +126,21 @@ def _parser(chosen: str, module: ModuleType | None) -> argparse.ArgumentParser:
         )
         if name == chosen and module is not None:
             module.add_arguments(sub)
-        shared = sub.add_argument_group("options of every command")
-        shared.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-        shared.add_argument("--setup", action="store_true", help="install what is missing into .venv and run there")
+        add_shared(sub, default=False)
     return parser
+
+
+def add_shared(parser: argparse.ArgumentParser, default: Any) -> None:
+    """Add what every command has; a command of a command takes `argparse.SUPPRESS`, so that both places count."""
+    shared = parser.add_argument_group("options of every command")
+    for name, words in (
+        ("--json", "print the result as JSON on standard output"),
+        ("--setup", "install what is missing into .venv and run there"),
+    ):
+        shared.add_argument(name, action="store_true", default=default, help=words)
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of as many cells each, in columns for a terminal."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -140,15 +140,24 @@ class Store:
     def _stored(self, path: Path, own: bool) -> Stored:
         try:
             status = path.stat()
-            stamp = (status.st_mtime_ns, status.st_size)
-            known = self._read.get(path)
-            if known is not None and known[0] == stamp:
-                return known[1]
-            stored = Stored(path, own, profiles.load(path))
-        except (OSError, ProfileError) as error:
+        except OSError as error:
             return Stored(path, own, None, str(error))
-        self._read[path] = (stamp, stored)
+        stamp = (status.st_mtime_ns, status.st_size)
+        known = self._read.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        stored = read_file(path, own)
+        if stored.profile is not None:
+            self._read[path] = (stamp, stored)
         return stored
+
+
+def read_file(path: Path, own: bool) -> Stored:
+    """One profile file, usable or not."""
+    try:
+        return Stored(path, own, profiles.load(path))
+    except ProfileError as error:
+        return Stored(path, own, None, str(error))
 
 
 def profile_files(folder: Path) -> list[Path]:

@@ -10,10 +10,10 @@ import pytest
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.profile import ProfileError, from_bytes, load
 from lib_memstab.store import Store
+from tests.core.test_hostile import corrupted
 from tests.core.test_profile import EARLIER, GOLDEN, PROFILE
 
 hypothesis = pytest.importorskip("hypothesis")
-corruptions = pytest.importorskip("tests.core.test_hostile")
 
 OTHER = replace(PROFILE, created="2026-03-01")
 
@@ -55,7 +55,7 @@ def test_an_imported_file_goes_by_the_profiles_own_name(store, folders, source):
 
 def test_another_profile_of_the_name_stays_unless_it_is_to_be_replaced(store):
     path = store.save(PROFILE)
-    with pytest.raises(ProfileError, match="there is another profile .*: replace it, or rename it first"):
+    with pytest.raises(ProfileError, match=r"there is another profile .*: replace it, or rename it first"):
         store.import_file(OTHER.to_bytes())
     assert path.read_bytes() == PROFILE.to_bytes()
     assert store.import_file(OTHER.to_bytes(), replace=True) == path
@@ -102,7 +102,7 @@ def test_what_is_no_profile_is_not_imported(store, folders):
 @hypothesis.settings(
     max_examples=100, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
-@hypothesis.given(corruptions.corrupted())
+@hypothesis.given(corrupted())
 def test_a_corrupted_import_never_overwrites(store, folders, content):
     path = store.save(PROFILE)
     try:
@@ -148,7 +148,7 @@ def test_a_rename_that_is_refused_changes_nothing(store, folders, old, new, reas
 def test_a_rename_that_cannot_be_finished_loses_nothing(store, folders, monkeypatch):
     store.save(PROFILE)
     monkeypatch.setattr(Path, "unlink", refuse)
-    with pytest.raises(ProfileError, match="cannot be removed .*: remove it yourself"):
+    with pytest.raises(ProfileError, match=r"cannot be removed .*: remove it yourself"):
         store.rename(PROFILE.name, "new name")
     assert [load(folders[0] / name).name for name in sorted(files(folders[0]))] == [PROFILE.name, "new name"]
 

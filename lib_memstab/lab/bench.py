@@ -30,11 +30,12 @@ from lib_memstab.lab.figures import (
     suppress,
     suppression_figures,
 )
-from lib_memstab.lab.pictures import save_figure, similarity_figure
+from lib_memstab.lab.pictures import similarity_figure
 from lib_memstab.lab.sd1_layout import LabModel
 from lib_memstab.lab.statistics import frechet_distance
 from lib_memstab.lab.tools import SEED_BASES, load_tools
 from lib_memstab.lab.trials import CELLS, MAIN, Cell, memorized_trials, plain_trials, run_trials
+from lib_memstab.plots import save_figure
 
 log = logging.getLogger("memstab.bench")
 

@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from lib_memstab import __version__, badge
+from lib_memstab.cli import columns
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.profile import ProfileError
 from lib_memstab.core.report import Trace
@@ -30,6 +31,7 @@ from lib_memstab.lab.demonstration import MODES, SCHEDULE, DemoError, Lab, Mode,
 from lib_memstab.lab.experiment import CHECKPOINT, load_splits
 from lib_memstab.lab.pictures import Cells, Tile
 from lib_memstab.lab.sampling import Job
+from lib_memstab.plots import save_figure
 
 log = logging.getLogger("memstab")
 
@@ -89,9 +91,7 @@ def findings_of(shots: Sequence[Shot]) -> list[str]:
 def table(shots: Sequence[Shot]) -> str:
     """The result in columns for a terminal; what changed goes from off -> suppressed."""
     heads = ("prompt", "kind", "seed", "similarity", "copy", "verdict", "score", "p", "from step", "same as off")
-    lines = [heads, *(_cells(shot.row()) for shot in shots)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return columns([heads, *(_cells(shot.row()) for shot in shots)])
 
 
 def write(folder: Path, lab: Lab, shots: Sequence[Shot], job: Job, findings: Sequence[str]) -> None:
@@ -105,7 +105,7 @@ def write(folder: Path, lab: Lab, shots: Sequence[Shot], job: Job, findings: Seq
             name = f"{number:02d}-{shot.subject.kind}-seed{shot.seed}-{mode}.png"
             picture.save(folder / PICTURES / name, pnginfo=_png_info(lab, shot, mode, job))
     contact_sheet(shots, decoded).save(folder / SHEET, optimize=True)
-    pictures.save_figure(pictures.curve_figure(_curves(shots)), folder / CURVE)
+    save_figure(pictures.curve_figure(_curves(shots)), folder / CURVE)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     content = {"program": "memstab demo", "version": __version__, "files": files, **_result(shots, findings)}
     (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,7 +1,6 @@
-"""Pictures for people: contact sheet, per-step curves against the region, histogram of similarities, the region.
+"""Pictures for people: contact sheet, per-step curves against the region, histogram of similarities.
 
-Colours are those of Okabe and Ito (2008), which stay apart for colour-blind eyes, and never speak alone: line style,
-marker, hatch or words say the same. Nothing here keeps state, as `matplotlib.pyplot` would.
+What they share with the region's own figure is in `plots`.
 """
 
 from __future__ import annotations
@@ -14,25 +13,21 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lib_memstab.core.region import FloatArray
 from lib_memstab.core.report import Trace
+from lib_memstab.plots import BLUE, GREEN, INK, PALE, PURPLE, VERMILLION, bare, noise_axis
 
-BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 STYLES = ((VERMILLION, "-", "o", "//"), (GREEN, "--", "s", "\\\\"), (BLUE, ":", "^", ""), (PURPLE, "-.", "D", "xx"))
 """Colour, line style, marker and hatch of the first, second, ... set of lines or bars."""
 
-INK, PALE, PAPER = "#222222", "#5A5A5A", "#FFFFFF"
+PAPER = "#FFFFFF"
 TILE, FRAME = 192, 4
 GAP, GROUP_GAP = 10, 34
 NOTE_SIZE, TEXT_SIZE, HEAD_SIZE = 19, 21, 24
-
-_SIGMA_TICKS = (14, 5, 2, 1, 0.5, 0.2, 0.1, 0.05)
 
 
 @dataclass(frozen=True)
@@ -110,7 +105,7 @@ def curve_figure(sets: Mapping[str, Sequence[Trace]]) -> Figure:
                 alpha=0.85,
                 label=label,
             )
-    _noise_axis(axes)
+    noise_axis(axes)
     axes.set_ylabel("path length of the update norm")
     return _with_legend(figure)
 
@@ -149,34 +144,15 @@ def similarity_figure(kinds: Mapping[str, FloatArray], threshold: float) -> Figu
     return _with_legend(figure)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, the same bytes for the same figure."""
-    FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
-
-
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure((width, height), dpi=150, layout="constrained", facecolor="white")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(True, axis="y", color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-    return figure, axes
+    return figure, bare(figure.add_subplot())
 
 
 def _with_legend(figure: Figure) -> Figure:
     """The figure with its legend above the axes, where it hides nothing."""
     figure.legend(loc="outside upper center", ncols=5, frameon=False, fontsize=9, columnspacing=1.4)
     return figure
-
-
-def _noise_axis(axes: Axes) -> None:
-    """Noise level falls from left to right, as sampling goes."""
-    axes.set_xscale("log")
-    axes.invert_xaxis()
-    axes.xaxis.set_major_locator(FixedLocator(_SIGMA_TICKS))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("noise level σ (sampling goes from left to right)")
 
 
 def _finite(values: Sequence[float | None]) -> FloatArray:
