@@ -10,10 +10,10 @@ import pytest
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.profile import ProfileError, from_bytes, load
 from lib_memstab.store import Store
+from tests.core.test_hostile import corrupted
 from tests.core.test_profile import EARLIER, GOLDEN, PROFILE
 
 hypothesis = pytest.importorskip("hypothesis")
-corruptions = pytest.importorskip("tests.core.test_hostile")
 
 OTHER = replace(PROFILE, created="2026-03-01")
 
@@ -102,7 +102,7 @@ def test_what_is_no_profile_is_not_imported(store, folders):
 @hypothesis.settings(
     max_examples=100, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
-@hypothesis.given(corruptions.corrupted())
+@hypothesis.given(corrupted())
 def test_a_corrupted_import_never_overwrites(store, folders, content):
     path = store.save(PROFILE)
     try:
