@@ -15,7 +15,7 @@ from lib_memstab.core.profile import Profile, ProfileError
 from lib_memstab.profile_command import facts, words
 from lib_memstab.store import Store, Stored
 
-HEADS = ("name", "checkpoint", "for", "pictures", "bears out 1 in", "from")
+HEADS = ("name", "checkpoint", "for", "pictures", "supports 1 in", "from")
 NONE_CHOSEN = "Choose a profile first."
 
 

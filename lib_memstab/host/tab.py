@@ -14,14 +14,21 @@ from lib_memstab.host.accordion import SAMPLING
 from lib_memstab.host.calibrator import Calibrator
 from lib_memstab.host.form import FIELDS, Field, read_form, sampling_of
 from lib_memstab.host.plan import Plan
+from lib_memstab.host.tab_profiles import UPLOAD_HEIGHT
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
 
 NAME = TITLE.lower()
 """The tab's name in the page; all its elements' names begin so. `memstab.js` knows them."""
 
-IN_A_ROW = (("sampler", "scheduler", "steps"), ("width", "height", "guidance"), ("trajectories", "batch_size"))
-"""Fields that share a row; each of the others has one of its own."""
+ROWS = (
+    ("sampler", "scheduler", "steps"),
+    ("width", "height"),
+    ("guidance", "trajectories", "batch_size"),
+    ("suffix", "name"),
+    ("img2img", "pictures"),
+)
+"""Fields that share a row."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ def build(behind: Behind) -> gr.Blocks:
                         label="Your own prompts, if you have some: a text file with one a line (# begins a comment)",
                         type="binary",
                         file_types=[".txt"],
+                        height=UPLOAD_HEIGHT,
                         elem_id=f"{NAME}_prompts",
                     )
                 with gr.Column():
@@ -130,9 +138,7 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> N
 def _form(behind: Behind) -> list[Any]:
     """The fields, in the order of `FIELDS`."""
     made: dict[str, Any] = {}
-    shared = {name for row in IN_A_ROW for name in row}
-    rows = [*IN_A_ROW, *((field.name,) for field in FIELDS if field.name not in shared)]
-    for row in rows:
+    for row in ROWS:
         with gr.Row():
             made.update({field.name: _field(field, behind) for field in FIELDS if field.name in row})
     return [made[field.name] for field in FIELDS]

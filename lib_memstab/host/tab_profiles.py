@@ -17,6 +17,9 @@ from lib_memstab.host.catalogue import Answer
 from lib_memstab.host.markup import picture, plain, sentence, table
 from lib_memstab.store import Store
 
+UPLOAD_HEIGHT = 110
+"""Of a field for a file, in pixels."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -47,7 +50,13 @@ def build(store: Store, name: str) -> Section:
     answer = gr.HTML(elem_id=f"{name}_answer")
     file = gr.File(label="To download", interactive=False, visible=False, elem_id=f"{name}_file")
     with gr.Row():
-        upload = gr.File(label="A profile to import", type="binary", file_types=[".json"], elem_id=f"{name}_upload")
+        upload = gr.File(
+            label="A profile to import",
+            type="binary",
+            file_types=[".json"],
+            height=UPLOAD_HEIGHT,
+            elem_id=f"{name}_upload",
+        )
         with gr.Column():
             replace = gr.Checkbox(label="Replace one of the same name", elem_id=f"{name}_replace")
             take_in = gr.Button("Import", elem_id=f"{name}_import")
