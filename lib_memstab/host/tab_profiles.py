@@ -62,7 +62,7 @@ def build(store: Store, name: str) -> Section:
             take_in = gr.Button("Import", elem_id=f"{name}_import")
     words = gr.HTML(elem_id=f"{name}_words")
     drawn = gr.HTML(elem_id=f"{name}_plot")
-    armed = gr.State("")
+    armed, shown = gr.State(""), gr.State("")
     for field in (new, replace):
         field.do_not_save_to_config = True
 
@@ -79,8 +79,10 @@ def build(store: Store, name: str) -> Section:
     def acted(result: Answer, name: str) -> tuple[Any, ...]:
         return sentence(result.message), result.armed, *listed(result.chosen or name)
 
-    def show(name: str) -> tuple[str, str]:
-        return _shown(lambda: catalogue.told(store, name), f"the regions of {name}")
+    def show(name: str, shown: str = "") -> tuple[Any, ...]:
+        if name == shown:
+            return gr.update(), gr.update(), name
+        return *_shown(lambda: catalogue.told(store, name), f"the regions of {name}"), name
 
     def compared(name: str, second: str) -> tuple[str, str]:
         return _shown(lambda: catalogue.compared(store, name, second), f"the bounds of {name} and {second}")
@@ -102,7 +104,9 @@ def build(store: Store, name: str) -> Section:
     on(rename, catalogue.rename, [new])
     on(delete, catalogue.delete, [armed])
     on(take_in, lambda held, _, data, again: catalogue.take_in(held, data, again), [upload, replace])
-    chosen.change(show, [chosen], [words, drawn], show_progress=False)
+    # gradio drops a change that comes while it answers one: so look once more whether that was the last.
+    told = [words, drawn, shown]
+    chosen.change(show, [chosen], told, show_progress=False).then(show, [chosen, shown], told, show_progress=False)
     compare.click(compared, [chosen, other], [words, drawn], show_progress=False)
     export.click(exported, [chosen], [answer, file], show_progress=False)
     return Section(chosen, [applies, everything, chosen, other], contents)
