@@ -25,8 +25,9 @@ import torch
 
 from lib_memstab import __version__
 from lib_memstab.core import profile as profiles
+from lib_memstab.core.learning import learn
 from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Mode, Profile, Statistic, Versions
-from lib_memstab.core.region import Conditions, FloatArray, learn
+from lib_memstab.core.region import Conditions, FloatArray
 from lib_memstab.lab import scenes
 from lib_memstab.lab.corpus import scene_of
 from lib_memstab.lab.experiment import CHECKPOINT, PROFILE, load_lab_model, load_splits, record
