@@ -58,7 +58,10 @@ AXES: Axes = {
     "CFG": {f"{scale:g}": Way(guidance=scale) for scale in (1.0, 3.0, 5.0, 7.5, 12.0)},
     "latents": {f"{height}x{width}": Way(size=(height, width)) for height, width in ((16, 16), (24, 24), (16, 32))},
 }
-"""The matrices: what each row and column is called, and how it is sampled."""
+"""The matrices: what each row and column is called, and how it is sampled.
+
+LMS, of order 4, falls apart at 20 steps of its own schedule and CFG 7.5: few of its pictures are copies of anything.
+"""
 
 
 @dataclass(frozen=True)
