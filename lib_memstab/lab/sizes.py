@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib_memstab.core.region import Conditions, FloatArray, learn
+from lib_memstab.core.learning import learn
+from lib_memstab.core.region import Conditions, FloatArray
 from lib_memstab.lab.experiment import BATCH
 from lib_memstab.lab.recording import Recording, join, record_calibration, record_trials
 from lib_memstab.lab.statistics import auc

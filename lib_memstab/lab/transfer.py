@@ -15,8 +15,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from lib_memstab.core.profile import Calibration, Covered, Profile, match
-from lib_memstab.core.region import Region, learn
+from lib_memstab.core.learning import learn
+from lib_memstab.core.matching import match
+from lib_memstab.core.profile import Calibration, Covered, Profile
+from lib_memstab.core.region import Region
 from lib_memstab.lab.calibrate import SEED, lab_profile
 from lib_memstab.lab.experiment import load_splits
 from lib_memstab.lab.recording import Recording, record_calibration, record_trials
