@@ -9,8 +9,8 @@ import numpy as np
 
 from lib_memstab import cli
 from lib_memstab.core.learning import learn
+from lib_memstab.core.matching import Match
 from lib_memstab.core.monitor import Settings
-from lib_memstab.core.profile import Match
 from lib_memstab.core.region import MIN_TRAJECTORIES
 from lib_memstab.lab import sizes, transfer, transfer_tables
 from lib_memstab.lab.recording import join, record_calibration, record_trials
