@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib_memstab.core.learning import on_grid
 from lib_memstab.core.measurement import Measurement, PathLength
-from lib_memstab.core.region import FloatArray, on_grid
+from lib_memstab.core.region import FloatArray
 
 
 class Recorder:

@@ -8,7 +8,6 @@ ordinary trajectory scores as high anywhere on its way is estimated from the cal
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,9 +25,6 @@ GRID = np.linspace(math.log(0.03), math.log(15.0), 40)
 
 MIN_TRAJECTORIES = 8
 """Fewer trajectories than this make no region: their bounds would not be honest."""
-
-REPLAY = 6.0
-"""Robust deviations above the others at which a calibration trajectory is no ordinary one."""
 
 _TAIL_SHARE, _TAIL_FEWEST = 0.1, 8
 """Share of the calibration peaks that the tail is read from, and fewest of them (a quarter at most)."""
@@ -218,71 +214,3 @@ def interpolate(grid: Tensor, tables: Tensor, sigma: Tensor) -> tuple[Tensor, Te
     low, top = tables.gather(2, index - 1)[..., 0], tables.gather(2, index)[..., 0]
     mean, deviation = torch.lerp(low, top, share[:, None]).unbind(1)
     return mean, deviation
-
-
-def on_grid(sigma: FloatArray, log_length: FloatArray) -> FloatArray:
-    """One trajectory's log path lengths [steps] at noise levels [steps], brought to the grid [K].
-
-    NaN where the trajectory did not come: above its first and below its last noise level (half a grid step of slack).
-    """
-    order = np.argsort(np.log(sigma), kind="stable")
-    place, value = np.log(sigma)[order], log_length[order]
-    slack = (GRID[1] - GRID[0]) / 2
-    inside = (place[0] - slack <= GRID) & (place[-1] + slack >= GRID)
-    return np.where(inside, np.interp(GRID, place, value), np.nan)
-
-
-def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None) -> Region:
-    """The region of ordinary trajectories, `curves` [N, K] as `on_grid` gives them (NaN where one did not come).
-
-    `conditions` says how each was sampled (default: all alike); each set of conditions gets a band of its own. A
-    trajectory more than `REPLAY` robust deviations above the others of its band is taken for a replay that was among
-    the prompts, and left out.
-
-    Raises:
-        RegionError: for fewer than 8 trajectories in a band, or where they do not overlap.
-    """
-    sampled = [Conditions()] * len(curves) if conditions is None else list(conditions)
-    kinds = sorted(set(sampled), key=Conditions.key)
-    if len(curves) < MIN_TRAJECTORIES * max(1, len(kinds)):
-        raise RegionError(f"{len(curves)} trajectories make no region: calibrate with at least {MIN_TRAJECTORIES}")
-    fits, peaks, reached = [], [], np.zeros(len(GRID), dtype=bool)
-    for kind in kinds:
-        own = curves[np.array([one == kind for one in sampled])]
-        enough = np.isfinite(own).sum(axis=0) >= MIN_TRAJECTORIES
-        if enough.sum() < 2:
-            raise RegionError("the calibration trajectories share no noise levels: calibrate with one sampler and size")
-        mean, deviation, scores = _fit(_without_replays(own[:, enough]))
-        fits.append((kind, enough, mean, deviation, len(scores)))
-        peaks.append(scores)
-        reached |= enough
-    grid = GRID[reached]
-    bands = tuple(
-        Band(kind, np.interp(grid, GRID[enough], mean), np.interp(grid, GRID[enough], deviation), count)
-        for kind, enough, mean, deviation, count in fits
-    )
-    return Region(grid, bands, np.sort(np.concatenate(peaks)))
-
-
-def _without_replays(curves: FloatArray) -> FloatArray:
-    """The curves that stay below `REPLAY` robust deviations (median, and absolute deviation from it) everywhere."""
-    gap = curves - np.nanmedian(curves, axis=0)
-    spread = 1.4826 * np.nanmedian(np.abs(gap), axis=0)
-    low = np.nanmax(gap / np.maximum(spread, 1e-12), axis=1) <= REPLAY
-    return curves[low] if low.sum() >= MIN_TRAJECTORIES else curves
-
-
-def _fit(curves: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Mean and deviation [K] of curves [N, K], and each curve's peak [N] against the others (leave one out)."""
-    finite = np.isfinite(curves)
-    count = finite.sum(axis=0)
-    mean = np.where(finite, curves, 0.0).sum(axis=0) / count
-    gap = np.where(finite, curves - mean, 0.0)
-    squares = (gap**2).sum(axis=0)
-    deviation = np.sqrt(squares / (count - 1))
-    if (deviation <= 0).any():
-        raise RegionError("all calibration trajectories are equal: calibrate with different prompts and seeds")
-    # Leave one out in closed form: the curve's own share is taken out of mean and deviation.
-    others = np.maximum(squares - gap**2 * count / (count - 1), 1e-12) / (count - 2)
-    excess = gap * count / (count - 1) / np.sqrt(others)
-    return mean, deviation, np.where(finite, excess, -np.inf).max(axis=1)

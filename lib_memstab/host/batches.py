@@ -20,7 +20,7 @@ from lib_memstab.host.plan import SIGMAS, Plan, Way
 SEED, OTHER_SEED = 700_000, 750_000
 """First seeds of the trajectories, and of their second look."""
 
-SAME = 0.75
+SAME = 0.6
 """Correlation of two seeds' latents, channel means aside, from which they are the same picture."""
 
 Places = TypeVar("Places", range, list[int])

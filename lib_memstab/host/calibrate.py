@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from lib_memstab import __version__
+from lib_memstab.core.learning import learn
 from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Mode, Profile, Statistic, Versions
-from lib_memstab.core.region import Region, RegionError, learn
+from lib_memstab.core.region import Region, RegionError
 from lib_memstab.host.batches import (
     Batch,
     Sampled,

@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ import torch
 from matplotlib.figure import Figure
 
 from lib_memstab.core.monitor import Settings
-from lib_memstab.core.region import Region
+from lib_memstab.core.region import MIN_TRAJECTORIES, Region
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES
-from lib_memstab.lab import tables, truth
+from lib_memstab.lab import sizes, tables, transfer, transfer_tables, truth
 from lib_memstab.lab.comparison import contenders, judge_contender
 from lib_memstab.lab.cost import measure_cost
 from lib_memstab.lab.experiment import load_splits
@@ -33,14 +32,14 @@ from lib_memstab.lab.figures import (
 from lib_memstab.lab.pictures import similarity_figure
 from lib_memstab.lab.sd1_layout import LabModel
 from lib_memstab.lab.statistics import frechet_distance
-from lib_memstab.lab.tools import SEED_BASES, load_tools
+from lib_memstab.lab.tools import SEED_BASES, STATED, given, load_tools, workers
 from lib_memstab.lab.trials import CELLS, MAIN, Cell, memorized_trials, plain_trials, run_trials
 from lib_memstab.plots import save_figure
 
 log = logging.getLogger("memstab.bench")
 
-STATED = (10.0, 100.0, 1000.0)
-"""Sensitivities whose stated rate of false alarms is held against the observed one."""
+_SAMPLED = ("split", "calibration", "ordinary", "seeds")
+"""Arguments of --transfer and --sizes."""
 
 
 @dataclass(frozen=True)
@@ -157,14 +156,19 @@ def similarities(result: dict[str, Any]) -> Figure:
     return similarity_figure({kind: before[kinds == kind] for kind in tables.KINDS[1:]}, truth.COPY_THRESHOLD)
 
 
-def _single_thread() -> None:
-    torch.set_num_threads(1)
+def _calibration(text: str) -> int:
+    count = int(text)
+    if count < MIN_TRAJECTORIES:
+        raise argparse.ArgumentTypeError(f"a region is learned from at least {MIN_TRAJECTORIES} trajectories")
+    return count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m lib_memstab bench`."""
     parser.add_argument(
-        "--split", choices=("final", "tuning"), default="final", help="tuning is what rules are chosen on"
+        "--split",
+        choices=("final", "tuning"),
+        help="final by default, but tuning for --transfer and --sizes; tuning is what rules are chosen on",
     )
     parser.add_argument(
         "--cells", nargs="*", metavar="NAME", help=f"cells of the table, of: {', '.join(cell.name for cell in CELLS)}"
@@ -175,52 +179,93 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="all suppression rules and strengths on the first cell instead of all cells",
     )
     parser.add_argument("--cost", action="store_true", help="only the method's own time, beside an SD-1.5-sized UNet's")
+    parser.add_argument(
+        "--transfer",
+        action="store_true",
+        help="only matrices of calibrations of one sampler, step count, guidance scale or size used on every other; "
+        "exit code 1 where false alarms are above twice the stated rate and the status line would not have warned",
+    )
+    parser.add_argument(
+        "--axes", nargs="*", choices=list(transfer.AXES), metavar="NAME", help=f"of: {', '.join(transfer.AXES)}"
+    )
+    parser.add_argument(
+        "--sizes", action="store_true", help="only calibrations of 8 to 256 trajectories on the same test trajectories"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=_calibration,
+        help=f"trajectories of each calibration of --transfer ({transfer.Plan.calibration}), or that those of --sizes "
+        f"are drawn from ({sizes.Plan.calibration})",
+    )
     parser.add_argument("--rule", choices=sorted(RULES), default=DEFAULT_RULE)
     parser.add_argument(
         "--seeds",
         type=int,
-        default=3,
-        help="trajectories of each memorized prompt; the first cell has five times as many",
+        help=f"trajectories of each memorized prompt ({Plan.seeds}; --transfer {transfer.Plan.seeds}, --sizes "
+        f"{sizes.Plan.seeds}); the first cell has five times as many",
     )
     parser.add_argument(
-        "--ordinary", type=int, default=200, help="ordinary prompts; the first cell has five times as many"
+        "--ordinary",
+        type=int,
+        help=f"ordinary prompts ({Plan.ordinary}; --transfer {transfer.Plan.ordinary}, --sizes {sizes.Plan.ordinary}); "
+        "the first cell has five times as many",
     )
     parser.add_argument("--sensitivity", type=float, default=Plan.sensitivity)
     parser.add_argument("--strength", type=float, default=Plan.strength)
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
-    parser.add_argument("--out", type=Path, help="folder for figures.json and the histogram of similarities")
+    parser.add_argument("--out", type=Path, help="folder for the figures and the histogram of similarities")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the cells, print the tables; 1 if an untouched image was not bit-identical."""
+    """Measure what is asked for and print its tables; 1 if that is a finding."""
     if args.cost:
         rows = measure_cost(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        sys.stdout.write((json.dumps(rows) if args.json else tables.cost(rows)) + "\n")
-        return 0
-    small = Plan(args.split, args.seeds, args.ordinary, 60, args.sensitivity, args.strength, args.rule)
-    large = replace(small, seeds=args.seeds * 5, ordinary=args.ordinary * 5, hard=240, rivals=5)
+        return _tell(args, "cost", rows, tables.cost(rows))
+    if args.transfer:
+        return _measure_transfer(args)
+    if args.sizes:
+        figures = sizes.measure(sizes.Plan(**given(args, *_SAMPLED)), sizes.SIZES, args.jobs)
+        return _tell(args, "sizes", figures, transfer_tables.sizes(figures))
+    plan = Plan(**given(args, "split", "seeds", "ordinary", "sensitivity", "strength", "rule"))
+    return _compare_rules(args, plan) if args.rules else _measure_cells(args, plan)
+
+
+def _measure_transfer(args: argparse.Namespace) -> int:
+    """The matrices; 1 if a cell has too many false alarms and the status line would not have warned."""
+    axes = {axis: transfer.AXES[axis] for axis in args.axes or transfer.AXES}
+    figures = transfer.measure(transfer.Plan(**given(args, *_SAMPLED)), axes, args.sensitivity, args.jobs)
+    _tell(args, "transfer", figures, transfer_tables.matrices(figures))
+    return 1 if transfer.unwarned(figures) else 0
+
+
+def _measure_cells(args: argparse.Namespace, small: Plan) -> int:
+    """All cells; 1 if an untouched image was not bit-identical."""
+    large = replace(small, seeds=small.seeds * 5, ordinary=small.ordinary * 5, hard=240, rivals=5)
     wanted = [cell for cell in CELLS if not args.cells or cell.name in args.cells]
     work = [(cell, large if cell == MAIN else small) for cell in wanted]
-    if args.rules:
-        return _compare_rules(args)
     results: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(args.jobs, initializer=_single_thread) as pool:
+    with workers(args.jobs) as pool:
         for (cell, plan), result in zip(work, pool.map(run_cell, *zip(*work, strict=True)), strict=True):
             log.info("%s, %s: done", cell.name, plan.rule)
             results.append({**result, "rule": plan.rule})
+    _tell(args, "figures", results, tables.markdown(results))
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "figures.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
         save_figure(similarities(results[0]), args.out / "similarity.png")
-    sys.stdout.write(json.dumps(results) if args.json else tables.markdown(results))
-    sys.stdout.write("\n")
     return 0 if all(result["identical"] for result in results) else 1
 
 
-def _compare_rules(args: argparse.Namespace) -> int:
-    """Print the table of all rules and strengths."""
-    work = contenders(args.split, args.seeds, args.ordinary, args.sensitivity)
-    with ProcessPoolExecutor(args.jobs, initializer=_single_thread) as pool:
+def _compare_rules(args: argparse.Namespace, plan: Plan) -> int:
+    """All rules and strengths."""
+    work = contenders(plan.split, plan.seeds, plan.ordinary, plan.sensitivity)
+    with workers(args.jobs) as pool:
         results = list(pool.map(judge_contender, work))
-    sys.stdout.write((json.dumps(results) if args.json else tables.rules(results)) + "\n")
+    return _tell(args, "rules", results, tables.rules(results))
+
+
+def _tell(args: argparse.Namespace, name: str, figures: Any, text: str) -> int:
+    """Print figures or tables, and keep the figures as NAME.json where a folder is given."""
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / f"{name}.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    sys.stdout.write((json.dumps(figures) if args.json else text) + "\n")
     return 0

@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -25,12 +25,14 @@ import torch
 
 from lib_memstab import __version__
 from lib_memstab.core import profile as profiles
+from lib_memstab.core.learning import learn
 from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Mode, Profile, Statistic, Versions
-from lib_memstab.core.region import Conditions, FloatArray, learn
+from lib_memstab.core.region import Conditions, FloatArray
 from lib_memstab.lab import scenes
 from lib_memstab.lab.corpus import scene_of
 from lib_memstab.lab.experiment import CHECKPOINT, PROFILE, load_lab_model, load_splits, record
 from lib_memstab.lab.sampling import Job
+from lib_memstab.lab.sd1_layout import LabModel
 
 log = logging.getLogger("memstab.lab")
 
@@ -109,6 +111,21 @@ def calibrate_mode(prompts: Sequence[str], mode: Mode, workers: int) -> Calibrat
     return Calibration(region, covered)
 
 
+def lab_profile(model: LabModel, modes: Mapping[Mode, Calibration]) -> Profile:
+    """The lab model's profile, with these calibrations, as of today."""
+    digest = hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest()
+    return Profile(
+        name=PROFILE.stem,
+        checkpoint=Checkpoint(CHECKPOINT.name, digest),
+        latent=Latent(model.config.latent_channels),
+        prediction=model.config.prediction_type,
+        created=datetime.date.today().isoformat(),
+        versions=Versions(__version__, torch.__version__, "memstab lab"),
+        statistic=Statistic(),
+        modes=modes,
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m lib_memstab calibrate`."""
     parser.add_argument("--trajectories", type=int, default=512, help="ordinary prompts in each mode, at most 512")
@@ -120,21 +137,8 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate both modes and save the profile."""
     prompts = load_splits()["calibration"][: args.trajectories]
     modes: tuple[Mode, ...] = ("txt2img", "img2img")
-    calibrations = {}
-    for mode in modes:
-        calibrations[mode] = calibrate_mode(prompts, mode, args.jobs)
-    digest = hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest()
-    config = load_lab_model().config
-    profile = Profile(
-        name=PROFILE.stem,
-        checkpoint=Checkpoint(CHECKPOINT.name, digest),
-        latent=Latent(config.latent_channels),
-        prediction=config.prediction_type,
-        created=datetime.date.today().isoformat(),
-        versions=Versions(__version__, torch.__version__, "memstab lab"),
-        statistic=Statistic(),
-        modes=calibrations,
-    )
+    calibrations = {mode: calibrate_mode(prompts, mode, args.jobs) for mode in modes}
+    profile = lab_profile(load_lab_model(), calibrations)
     args.out.mkdir(parents=True, exist_ok=True)
     path = profiles.save(profile, args.out)
     sys.stdout.write(json.dumps({"profile": str(path), "checksum": profile.checksum}) if args.json else f"{path}\n")

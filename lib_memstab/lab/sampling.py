@@ -19,19 +19,28 @@ from lib_memstab.lab.sd1_layout import LabModel
 
 @dataclass(frozen=True)
 class Sampler:
-    """A sampler as the WebUI names it: k-diffusion function (None: DDIM), schedule, and where its noise comes from."""
+    """A sampler as the WebUI names it: k-diffusion function (None: DDIM), schedule, and where its noise comes from.
+
+    `discard`: the schedule is made one step longer, and its last noise level above zero is left out.
+    """
 
     function: str | None
     schedule: str = "default"
     noise: str | None = None
+    discard: bool = False
 
 
 SAMPLERS = {
     "Euler": Sampler("sample_euler"),
     "Euler a": Sampler("sample_euler_ancestral", noise="fresh"),
     "Heun": Sampler("sample_heun"),
+    "LMS": Sampler("sample_lms"),
+    "DPM2": Sampler("sample_dpm_2", "karras", discard=True),
+    "DPM2 a": Sampler("sample_dpm_2_ancestral", "karras", noise="fresh", discard=True),
+    "DPM++ 2S a": Sampler("sample_dpmpp_2s_ancestral", "karras", noise="fresh"),
     "DPM++ 2M Karras": Sampler("sample_dpmpp_2m", "karras"),
     "DPM++ SDE": Sampler("sample_dpmpp_sde", "karras", noise="brownian"),
+    "DPM++ 3M SDE": Sampler("sample_dpmpp_3m_sde", "exponential", noise="brownian", discard=True),
     "DDIM": Sampler(None),
 }
 
@@ -87,11 +96,15 @@ class GuidedDenoiser:
         """Noise levels of the 1000 training steps, rising."""
         return self.log_sigmas.exp()
 
-    def schedule(self, steps: int, name: str) -> Tensor:
-        """Falling noise levels [steps + 1] with a final zero."""
-        if name == "karras":
+    def schedule(self, steps: int, name: str, discard: bool = False) -> Tensor:
+        """Falling noise levels [steps + 1] with a final zero; `discard` as a `Sampler` has it."""
+        if discard:
+            longer = self.schedule(steps + 1, name)
+            return torch.cat([longer[:-2], longer[-1:]])
+        if name in ("karras", "exponential"):
             low, high = float(self.sigmas[0]), float(self.sigmas[-1])
-            return k_sampling.get_sigmas_karras(steps, low, high, device=self.text.device)
+            make = getattr(k_sampling, f"get_sigmas_{name}")
+            return make(steps, low, high, device=self.text.device)
         index = torch.linspace(len(self.log_sigmas) - 1, 0, steps, device=self.text.device)
         return torch.cat([self.sigma_at(index), index.new_zeros(1)])
 
@@ -148,7 +161,7 @@ def sample(
     noise = fresh()
     if sampler.function is None:
         return _ddim(denoiser, noise, job)
-    sigmas = denoiser.schedule(job.steps, sampler.schedule)
+    sigmas = denoiser.schedule(job.steps, sampler.schedule, sampler.discard)
     if job.init is None:
         x = noise * sigmas[0]
     else:

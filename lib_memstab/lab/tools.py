@@ -1,8 +1,13 @@
-"""What every figure of the bench is made with: the model, who tells copies and captions apart, and the regions."""
+"""What every figure of the bench is made with: the model, who tells copies and captions apart, regions, processes."""
 
 from __future__ import annotations
 
+import argparse
+from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
+from typing import Any
+
+import torch
 
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.region import Region
@@ -15,6 +20,9 @@ from lib_memstab.lab.sd1_layout import LabModel
 SEED_BASES = {"memorized": 10_000, "ordinary": 50_000, "hard": 90_000}
 """First seed of each kind of trajectory."""
 
+STATED = (10.0, 100.0, 1000.0)
+"""Sensitivities whose stated rate of false alarms is held against the observed one."""
+
 
 @lru_cache(maxsize=1)
 def load_tools() -> tuple[LabModel, Judge, dict[str, Region]]:
@@ -24,3 +32,13 @@ def load_tools() -> tuple[LabModel, Judge, dict[str, Region]]:
     profile = profiles.load(PROFILE)
     regions: dict[str, Region] = {str(mode): calibration.region for mode, calibration in profile.modes.items()}
     return model, Judge.of(model, checker, Corpus(load_splits()["seed"]).memorized), regions
+
+
+def workers(jobs: int) -> ProcessPoolExecutor:
+    """`jobs` processes of one thread each."""
+    return ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Those of these arguments that the command line named; the others keep the defaults of what is measured."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}

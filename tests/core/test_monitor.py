@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lib_memstab.core.learning import learn, on_grid
 from lib_memstab.core.measurement import PathLength, measure
 from lib_memstab.core.monitor import Monitor, Settings
-from lib_memstab.core.region import learn, on_grid
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, Rule, TextRows
 
 SIGMAS = np.exp(np.linspace(np.log(14.6), np.log(0.03), 20))

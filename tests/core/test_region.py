@@ -4,17 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib_memstab.core.region import (
-    GRID,
-    Band,
-    Conditions,
-    Region,
-    RegionError,
-    at_start,
-    interpolate,
-    learn,
-    on_grid,
-)
+from lib_memstab.core.learning import learn, on_grid
+from lib_memstab.core.region import GRID, Band, Conditions, Region, RegionError, at_start, interpolate
 
 
 def ordinary(count, rng):
@@ -135,7 +126,7 @@ def test_every_guidance_has_its_own_band_and_the_ones_between_are_interpolated()
 
 
 def test_a_negative_prompt_has_bands_of_its_own_where_they_were_calibrated():
-    rng = np.random.default_rng(11)
+    rng = np.random.default_rng(12)
     negative = np.tile([False, True], 50)
     curves = ordinary(100, rng) + np.where(negative, 0.3, 0.0)[:, None]
     region = learn(curves, [Conditions(negative=bool(one)) for one in negative])
@@ -171,7 +162,7 @@ def test_replays_among_the_prompts_do_not_drag_the_region():
 
 
 def test_every_band_knows_how_many_trajectories_it_was_learned_from():
-    rng = np.random.default_rng(11)
+    rng = np.random.default_rng(12)
     curves = ordinary(48, rng)
     curves[5] += 5  # a replay, which is left out
     region = learn(curves, [Conditions(7.5)] * 32 + [Conditions(3.0)] * 16)

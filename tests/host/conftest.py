@@ -9,9 +9,10 @@ import torch
 
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.calibration import Recorder
+from lib_memstab.core.learning import learn
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Profile, Statistic, Versions
-from lib_memstab.core.region import Conditions, learn
+from lib_memstab.core.region import Conditions
 from lib_memstab.core.report import ImageReport
 from lib_memstab.host import matching, tap
 from lib_memstab.host.hooks import Hooks
