@@ -11,7 +11,7 @@ from lib_memstab.core.report import AUTOMATIC
 from lib_memstab.host.job import Applied, PassFacts
 from lib_memstab.store import Stored
 
-CALIBRATE = "click Calibrate in MemStab's panel, or POST /memstab/v1/calibrate"
+CALIBRATE = "click Calibrate in MemStab's tab or panel, or POST /memstab/v1/calibrate"
 _RANK = {"exact": 0, "transfer": 1, "none": 2}
 
 

@@ -78,7 +78,7 @@ def build(behind: Behind) -> gr.Blocks:
                     region = gr.HTML(elem_id=f"{NAME}_region")
             with gr.Tab("Profiles", id="profiles"):
                 profiles = tab_profiles.build(behind.store, NAME)
-        refresh = gr.Button("Refresh", elem_id=f"{NAME}_refresh")
+        refresh = gr.Button("Refresh", size="sm", elem_id=f"{NAME}_refresh")
         tick = gr.Button(visible=False, elem_id=f"{NAME}_tick")
         seen = gr.State("")
         _connect(behind, _Parts(fields, prompts, calibrate, stop, anew, line, region, refresh, tick, seen), profiles)
@@ -102,6 +102,8 @@ class _Parts:
 
 
 def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> None:
+    view = watching.View(behind.calibrator)
+
     def plan(resume: bool, values: Sequence[Any]) -> Plan:
         prompts, *form = values
         return read_form(form, prompts, resume, behind.samplers(), behind.schedulers(), behind.size)
@@ -109,12 +111,8 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> N
     def starting(resume: bool) -> Callable[..., str]:
         return lambda *values: watching.start(behind.calibrator, lambda: plan(resume, values))
 
-    def stopped() -> str:
-        behind.calibrator.stop()
-        return watching.line(behind.calibrator)
-
     def looked(seen: str) -> tuple[Any, ...]:
-        line, drawn, now = watching.look(behind.calibrator, seen)
+        line, drawn, now = view.look(seen)
         return line, gr.update() if drawn is None else drawn, now
 
     def refreshed(chosen: str, *form: Any) -> tuple[Any, ...]:
@@ -123,11 +121,11 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> N
         sampling = sampling_of(form, known)
         applies = behind.status(AUTOMATIC, [sampling[name] for name in SAMPLING])
         size = [sampling["width"], sampling["height"]] if known else [gr.update(), gr.update()]
-        return *size, *looked(""), *profiles.contents(chosen, applies)
+        return *size, *looked(""), *profiles.contents(chosen, f"Sampled as under Calibrate: {applies}")
 
     for button, resume in ((parts.calibrate, True), (parts.anew, False)):
         button.click(starting(resume), [parts.prompts, *parts.fields], [parts.line], show_progress=False)
-    parts.stop.click(stopped, None, [parts.line], show_progress=False, queue=False)
+    parts.stop.click(lambda: watching.stop(behind.calibrator), None, [parts.line], show_progress=False, queue=False)
     shown = [parts.line, parts.region, parts.seen]
     parts.tick.click(looked, [parts.seen], shown, show_progress=False, queue=False)
     size = [parts.fields[place] for place, field in enumerate(FIELDS) if field.name in ("width", "height")]

@@ -17,7 +17,7 @@ from lib_memstab.host.catalogue import Answer
 from lib_memstab.host.markup import picture, plain, sentence, table
 from lib_memstab.store import Store
 
-UPLOAD_HEIGHT = 110
+UPLOAD_HEIGHT = 130
 """Of a field for a file, in pixels."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ from lib_memstab.host.markup import picture, sentence
 from lib_memstab.host.plan import Plan
 
 TITLE = "where ordinary pictures walk"
+REST = 4.0
+"""Times as long as a drawing took nothing is drawn after it: it takes processors that sample."""
 
 
 def start(calibrator: Calibrator, plan: Callable[[], Plan]) -> str:
@@ -21,6 +24,11 @@ def start(calibrator: Calibrator, plan: Callable[[], Plan]) -> str:
     except FormError as error:
         return line(calibrator, str(error))
     return line(calibrator, note)
+
+
+def stop(calibrator: Calibrator) -> str:
+    """Ask the calibration on its way to stop, and give the line."""
+    return line(calibrator, "Stopping." if calibrator.stop() else "No calibration is on its way.")
 
 
 def line(calibrator: Calibrator, note: str = "") -> str:
@@ -34,12 +42,24 @@ def line(calibrator: Calibrator, note: str = "") -> str:
     return f"<div {state}>{sentence(note)}{told}{bar}</div>"
 
 
-def look(calibrator: Calibrator, seen: str) -> tuple[str, str | None, str]:
-    """The line, the picture of the regions, and what has been seen with it: None for the picture if that is `seen`."""
-    now = calibrator.progress
-    state = f"{now.state} {now.done} of {now.total}"
-    if state == seen:
-        return line(calibrator), None, seen
-    regions = calibrator.regions()
-    drawn = picture(plots.regions_figure(regions, TITLE), TITLE) if regions else ""
-    return line(calibrator), drawn, state
+class View:
+    """Looks at a calibration for all pages: one drawing serves them all, and drawing takes a small part of the time."""
+
+    def __init__(self, calibrator: Calibrator) -> None:
+        self._calibrator, self._guard = calibrator, threading.Lock()
+        self._state, self._drawn, self._rest_until = "", "", 0.0
+
+    def look(self, seen: str) -> tuple[str, str | None, str]:
+        """The line, the picture of the regions, and its state; None for the picture if `seen` is that state."""
+        with self._guard:
+            self._draw()
+            return line(self._calibrator), None if self._state == seen else self._drawn, self._state
+
+    def _draw(self) -> None:
+        regions, begun = self._calibrator.regions(), time.monotonic()
+        state = " ".join(f"{mode} {one.count} {one.peaks.sum()}" for mode, one in regions.items())
+        if state == self._state or (self._calibrator.busy and state and begun < self._rest_until):
+            return
+        self._drawn = picture(plots.regions_figure(regions, TITLE), TITLE) if regions else ""
+        self._state, now = state, time.monotonic()
+        self._rest_until = now + REST * (now - begun)

@@ -31,9 +31,9 @@ def text(html):
 
 
 def test_before_any_calibration_there_is_nothing_to_see(calibrator):
-    line, drawn, _ = watching.look(calibrator, "")
+    line, drawn, seen = watching.View(calibrator).look("")
     assert 'data-busy="no"' in line
-    assert text(line) == drawn == ""
+    assert (text(line), drawn, seen) == ("", None, "")
 
 
 def test_a_form_that_cannot_be_used_starts_nothing_and_says_why(calibrator):
@@ -57,14 +57,30 @@ def test_a_second_calibration_is_refused_beside_the_first_ones_line(machine, cal
     assert finished(calibrator).state == "done"
 
 
+def test_stop_says_what_it_does(machine, calibrator):
+    assert "No calibration is on its way" in watching.stop(calibrator)
+    machine.gate.clear()
+    calibrator.start(SMALL)
+    assert machine.begun.wait(10)
+    assert "Stopping" in watching.stop(calibrator)
+    machine.gate.set()
+    assert finished(calibrator).state == "stopped"
+
+
 def test_the_picture_grows_and_is_drawn_only_when_there_is_more(machine, calibrator):
     machine.stop_after = 6
     assert calibrator.start(SMALL)
     assert finished(calibrator).state == "stopped"
-    line, drawn, seen = watching.look(calibrator, "")
+    view = watching.View(calibrator)
+    line, drawn, seen = view.look("")
     assert "is kept" in text(line)
     assert drawn.startswith('<img src="data:image/png;base64,')
-    assert watching.look(calibrator, seen)[1:] == (None, seen)
+    assert view.look(seen)[1:] == (None, seen)
+    assert view.look("")[1] is drawn
+    machine.stop_after = None
+    calibrator.start(SMALL)
+    finished(calibrator)
+    assert view.look(seen)[1].startswith("<img")
 
 
 def test_a_calibration_that_goes_on_says_what_it_had_and_how_long_it_takes(machine, calibrator):
@@ -82,6 +98,21 @@ def test_a_calibration_that_goes_on_says_what_it_had_and_how_long_it_takes(machi
     assert 25 <= width < 100
     assert finished(calibrator).state == "done"
     assert len(machine.batches) - before < 16
-    line, drawn, _ = watching.look(calibrator, "")
+    line, drawn, _ = watching.View(calibrator).look("")
     assert "saved as my model" in text(line)
     assert "<img" in drawn
+
+
+def test_another_calibration_does_not_show_the_picture_of_the_last(machine, calibrator):
+    view = watching.View(calibrator)
+    calibrator.start(SMALL)
+    finished(calibrator)
+    _, drawn, seen = view.look("")
+    assert drawn
+    machine.gate.clear()
+    machine.begun.clear()
+    calibrator.start(replace(SMALL, resume=False))
+    assert machine.begun.wait(10)
+    assert view.look(seen)[1] == ""
+    machine.gate.set()
+    finished(calibrator)
