@@ -51,10 +51,10 @@ FIELDS = (
     ),
     Field("trajectories", "number", "Pictures in each mode", 256, "More allow rarer false alarms."),
     Field("batch_size", "number", "Pictures at once", 4, "Fewer, if memory runs out."),
-    Field("img2img", "tick", "For img2img and hires passes too", True, "About twice the time of txt2img alone."),
-    Field("suffix", "text", "Added to every prompt", "", "Such as the tag of a LoRA that you always use."),
+    Field("img2img", "tick", "img2img and hires passes too", True, "About twice the time of txt2img alone."),
+    Field("suffix", "text", "Added to every prompt", "", "Such as the tag of a LoRA."),
     Field("name", "text", "Name of the profile", "", "Empty: the checkpoint's."),
-    Field("pictures", "tick", "Save the pictures", False, "Where those of txt2img go; takes the decoder's time."),
+    Field("pictures", "tick", "Save the pictures", False, "As in txt2img; takes more time."),
 )
 """Every field, in the order of the tab."""
 

@@ -59,7 +59,7 @@ def build(behind: Behind) -> gr.Blocks:
                 with gr.Column():
                     fields = _form(behind)
                     prompts = gr.File(
-                        label="Your own prompts, if you have some: a text file with one a line (# begins a comment)",
+                        label="Your own prompts, if you have some: a .txt, one a line",
                         type="binary",
                         file_types=[".txt"],
                         height=UPLOAD_HEIGHT,
