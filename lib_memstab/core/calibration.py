@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lib_memstab.core.learning import on_grid
@@ -22,6 +23,10 @@ class Recorder:
         """Take one evaluation of the batch."""
         length = self._path.update(measurement.sigma, measurement.update_norm(), measurement.valid)
         self._curve.append((measurement.sigma, length, measurement.valid))
+
+    def whole(self) -> NDArray[np.bool_]:
+        """Whether every evaluation of an image could be measured, [B]."""
+        return torch.stack([valid for _, _, valid in self._curve]).all(0).cpu().numpy()
 
     def curves(self) -> tuple[FloatArray, FloatArray]:
         """Log path lengths of the batch on the region's grid, [B, K], and the noise levels it began at, [B].

@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lib_memstab.core.lessons import SAME
 from lib_memstab.core.profile import Mode
 from lib_memstab.core.region import MIN_TRAJECTORIES, Conditions, FloatArray
 from lib_memstab.host.ordinary import ordinary_prompts
@@ -19,9 +20,6 @@ from lib_memstab.host.plan import SIGMAS, Plan, Way
 
 SEED, OTHER_SEED = 700_000, 750_000
 """First seeds of the trajectories, and of their second look."""
-
-SAME = 0.6
-"""Correlation of two seeds' latents, channel means aside, from which they are the same picture."""
 
 Places = TypeVar("Places", range, list[int])
 

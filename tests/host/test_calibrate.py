@@ -282,6 +282,7 @@ def test_a_suffix_is_added_to_every_prompt(machine, saved, calibrator):
     assert calibrator.start(replace(PLAN, suffix="<lora:style:1>"))
     assert finished(calibrator).state == "done"
     assert all(prompt.endswith(" <lora:style:1>") for batch in machine.batches for prompt in batch.prompts)
+    assert {one.covered.loras for one in saved[0].modes.values()} == {("style",)}
 
 
 def test_a_failure_is_told(machine, saved, calibrator):
