@@ -28,6 +28,9 @@ SAME = 0.6
 EACH = 4
 """Lessons that one prompt gives a band at most: a hundred seeds of it are not a hundred ordinary prompts."""
 
+AGAIN = 8
+"""New lessons after which the region is learned anew."""
+
 FEWEST = 32
 """Lessons of a mode from which its region is learned."""
 
@@ -62,6 +65,10 @@ class Lesson:
     prompt: str
     sketch: str
     day: str
+
+    def levels(self) -> FloatArray:
+        """Log noise levels of the path."""
+        return GRID[self.offset : self.offset + len(self.path)]
 
     def curve(self) -> FloatArray:
         """The path on the whole grid [K], NaN where it did not come."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lib_memstab.core.files import write_whole
-from lib_memstab.core.lessons import Lesson, calibrations, digest, lesson_path, ordinary, sketch_of, sound_sketch
+from lib_memstab.core.lessons import AGAIN, Lesson, calibrations, digest, lesson_path, ordinary, sketch_of, sound_sketch
 from lib_memstab.core.profile import Checkpoint, Profile, ProfileError
 from lib_memstab.core.region import GRID, Conditions, RegionError
 from lib_memstab.core.report import PlainDataError, from_plain, parse_object, to_plain
@@ -25,9 +25,6 @@ log = logging.getLogger("memstab")
 
 MOST = 4096
 """Lessons that are kept of a checkpoint; the oldest beyond these go."""
-
-AGAIN = 8
-"""New lessons after which the profile is made anew."""
 
 LEARNED = " learned"
 """What a learned profile's name ends with."""

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.region import MIN_TRAJECTORIES, Region
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES
-from lib_memstab.lab import sizes, tables, transfer, transfer_tables, truth
+from lib_memstab.lab import contamination, sizes, tables, transfer, transfer_tables, truth
 from lib_memstab.lab.comparison import contenders, judge_contender
 from lib_memstab.lab.cost import measure_cost
 from lib_memstab.lab.experiment import load_splits
@@ -192,6 +192,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sizes", action="store_true", help="only calibrations of 8 to 256 trajectories on the same test trajectories"
     )
     parser.add_argument(
+        "--learning",
+        action="store_true",
+        help="only what becomes of learning while one generates when some of the prompts are memorized",
+    )
+    parser.add_argument(
         "--calibration",
         type=_calibration,
         help=f"trajectories of each calibration of --transfer ({transfer.Plan.calibration}), or that those of --sizes "
@@ -226,6 +231,9 @@ def run(args: argparse.Namespace) -> int:
     if args.sizes:
         figures = sizes.measure(sizes.Plan(**given(args, *_SAMPLED)), sizes.SIZES, args.jobs)
         return _tell(args, "sizes", figures, transfer_tables.sizes(figures))
+    if args.learning:
+        figures = contamination.measure(contamination.Plan(**given(args, "split", "ordinary", "seeds")), args.jobs)
+        return _tell(args, "learning", figures, transfer_tables.learning(figures))
     plan = Plan(**given(args, "split", "seeds", "ordinary", "sensitivity", "strength", "rule"))
     return _compare_rules(args, plan) if args.rules else _measure_cells(args, plan)
 

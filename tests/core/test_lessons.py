@@ -1,6 +1,7 @@
 """What ordinary generations teach, and what among them teaches nothing."""
 
 import base64
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_a_lesson_comes_back_from_a_line_of_text():
     np.testing.assert_array_equal(again.curve(), lesson.curve())
     np.testing.assert_allclose(again.curve(), curve, atol=1e-5)
     assert replace(again, path=lesson.path) == lesson
-    assert parse_object(__import__("json").dumps(to_plain(lesson)))["offset"] == 4
+    assert parse_object(json.dumps(to_plain(lesson)))["offset"] == 4
 
 
 def test_of_a_path_with_gaps_or_without_a_point_nothing_is_kept():
