@@ -140,7 +140,9 @@ class Pass:
     def reports(self, count: int) -> list[ImageReport]:
         """What there is to tell of each of the batch's images."""
         profile = self.applied.profile
-        use = None if profile is None else ProfileUse(profile.name, profile.checksum, self.applied.state)
+        use = None
+        if profile is not None:
+            use = ProfileUse(profile.name, profile.checksum, self.applied.state, self.applied.reason)
         stopped = self._host.stopped() and self.steps_done < self.steps_planned
         partial = (self.steps_done, self.steps_planned) if stopped else None
         reason = self._failed or (self.applied.reason if profile is None else None)
