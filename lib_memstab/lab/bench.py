@@ -29,7 +29,7 @@ from lib_memstab.lab.figures import (
     suppress,
     suppression_figures,
 )
-from lib_memstab.lab.pictures import similarity_figure
+from lib_memstab.lab.pictures import rates_figure, similarity_figure
 from lib_memstab.lab.sd1_layout import LabModel
 from lib_memstab.lab.statistics import frechet_distance
 from lib_memstab.lab.tools import SEED_BASES, STATED, given, load_tools, workers
@@ -37,6 +37,9 @@ from lib_memstab.lab.trials import CELLS, MAIN, Cell, memorized_trials, plain_tr
 from lib_memstab.plots import save_figure
 
 log = logging.getLogger("memstab.bench")
+
+CURVE = tuple(float(round(value)) for value in np.geomspace(2, 3000, 17))
+"""Sensitivities of the plot of stated against observed rates."""
 
 _SAMPLED = ("split", "calibration", "ordinary", "seeds")
 """Arguments of --transfer and --sizes."""
@@ -109,6 +112,11 @@ def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
             ]
             for sensitivity in STATED
         },
+        "rate_curve": [
+            [stated, int((plain.plain.excess.max(axis=0) > region.threshold(stated)).sum()), len(ordinary)]
+            for stated in CURVE
+        ],
+        "supported": region.supported,
         "step_of_flag": np.bincount(first).tolist(),
         "suppression": suppression,
         "fits_ordinary": float(fits.mean()),
@@ -259,6 +267,7 @@ def _measure_cells(args: argparse.Namespace, small: Plan) -> int:
     _tell(args, "figures", results, tables.markdown(results))
     if args.out is not None:
         save_figure(similarities(results[0]), args.out / "similarity.png")
+        save_figure(rates_figure(results[0]["rate_curve"], results[0]["supported"]), args.out / "rates.png")
     return 0 if all(result["identical"] for result in results) else 1
 
 
