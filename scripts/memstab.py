@@ -8,11 +8,11 @@ from typing import Any
 
 from modules import paths, script_callbacks, scripts, sd_samplers, sd_schedulers, shared
 
+from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.host import accordion, images, matching, options
 from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields
 from lib_memstab.host.a1111_calibrate import Sampling
-from lib_memstab.host.calibrator import Calibrator
 from lib_memstab.host.facts import Applied, PassFacts
 from lib_memstab.host.hooks import Hooks
 from lib_memstab.host.learner import Learner

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lib_memstab.calibration.ordinary import KEPT, kept
 from lib_memstab.core.profile import Mode, ProfileError, check_name
 from lib_memstab.core.region import MIN_TRAJECTORIES, RegionError
-from lib_memstab.host.ordinary import KEPT, kept
 from lib_memstab.settings import SettingsError
 
 STRENGTHS = (0.75, 0.5, 0.9, 0.3)
