@@ -8,13 +8,14 @@ from typing import Any
 
 from modules import paths, script_callbacks, scripts, sd_samplers, sd_schedulers, shared
 
+from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.core.profile import Checkpoint
-from lib_memstab.host import accordion, images, matching, tab
+from lib_memstab.host import accordion, images, matching, options, tab
 from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields
 from lib_memstab.host.a1111_calibrate import Sampling
-from lib_memstab.host.calibrator import Calibrator
+from lib_memstab.host.facts import Applied, PassFacts
 from lib_memstab.host.hooks import Hooks
-from lib_memstab.host.job import Applied, PassFacts
+from lib_memstab.host.learner import Learner
 from lib_memstab.host.tap import Tap
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
@@ -39,7 +40,8 @@ def choose(facts: PassFacts, checkpoint: Checkpoint, wanted: str) -> Applied:
     return matching.choose(STORE.all(), facts, checkpoint, wanted)
 
 
-HOOKS = Hooks(HOST, choose, facts_of, LACKS)
+LEARNER = Learner(HOST, lambda: own_folder() / "learned", STORE.save, options.learning)
+HOOKS = Hooks(HOST, choose, facts_of, LEARNER, LACKS)
 
 
 def sampler_names() -> list[str]:
@@ -100,7 +102,7 @@ class MemStab(scripts.Script):
 
     def post_sample(self, p: Any, ps: Any, *args: object) -> None:
         """A batch has been sampled."""
-        HOOKS.post_sample(p)
+        HOOKS.post_sample(p, ps.samples)
 
     def postprocess_image(self, p: Any, pp: Any, *args: object) -> None:
         """An image's infotext is about to be made."""
@@ -128,6 +130,8 @@ def add_pages(_: Any, app: Any) -> None:
             HOST.name,
             STORE,
             CALIBRATOR,
+            LEARNER,
+            HOST.checkpoint,
             lambda: HOOKS.latest,
             sampler_names,
             scheduler_names,
@@ -148,4 +152,5 @@ script_callbacks.on_cfg_denoised(TAP.denoised)
 script_callbacks.on_cfg_after_cfg(TAP.after)
 script_callbacks.on_before_image_saved(images.carry)
 script_callbacks.on_ui_tabs(add_tab)
+script_callbacks.on_ui_settings(options.add_options)
 script_callbacks.on_app_started(add_pages)

@@ -28,7 +28,7 @@ from lib_memstab.core.report import ImageReport, PassReport, ProfileUse, StepCou
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = Path(__file__).parents[1] / "profiles" / "badge.schema.json"
 
-USE = ProfileUse("lab", "0123456789abcdef" * 4, "exact")
+USE = ProfileUse("lab", "0123456789abcdef" * 4, "exact", "lab was calibrated for this.")
 TRACE = Trace((14.5, 7.25), (1.25, 1.5), (0.75, 0.8), (1.2, 1.3))
 SUPPRESSED = ImageReport(
     verdict="suppressed",

@@ -10,15 +10,14 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from lib_memstab.core.files import write_whole
 from lib_memstab.core.measurement import REFERENCE_GUIDANCE
 from lib_memstab.core.region import MIN_TRAJECTORIES, Region
 from lib_memstab.core.report import (
@@ -40,6 +39,7 @@ MAX_BYTES = 1 << 20
 """Largest profile file."""
 
 Mode = Literal["txt2img", "img2img"]
+Prediction = Literal["epsilon", "v_prediction"]
 
 _WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?: *\..*)?", re.ASCII | re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -165,7 +165,7 @@ class Profile:
     name: str
     checkpoint: Checkpoint
     latent: Latent
-    prediction: Literal["epsilon", "v_prediction"]
+    prediction: Prediction
     created: str
     versions: Versions
     statistic: Statistic
@@ -242,17 +242,7 @@ def save(profile: Profile, folder: Path) -> Path:
     path, data = folder / f"{profile.name}.json", profile.to_bytes()
     from_bytes(data, str(path))
     try:
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{profile.name}.", suffix=".part")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, data)
     except OSError as error:
         raise ProfileError(f"{path} cannot be written ({error}): free some space or choose another folder") from error
     return path

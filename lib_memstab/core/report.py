@@ -57,11 +57,12 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True)
 class ProfileUse:
-    """The profile an image was judged by: name, checksum, and how well it fitted the job."""
+    """The profile an image was judged by: name, checksum, how well it fitted the job, and why, in a sentence."""
 
     name: str
     sha256: str
     match: MatchState
+    reason: str = ""
 
     def __post_init__(self) -> None:
         if not is_sha256(self.sha256):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from modules import devices, launch_utils, prompt_parser, sd_models, sd_samplers, shared
 from torch import Tensor
 
-from lib_memstab.core.profile import Checkpoint, Mode
+from lib_memstab.core.profile import Checkpoint, Mode, Prediction
 from lib_memstab.core.windows import Chunk, Encode
-from lib_memstab.host.job import PassFacts
+from lib_memstab.host.facts import PassFacts
 from lib_memstab.host.port import HostError, Schedule
 
 END_OF_WORD = "</w>"
@@ -29,6 +29,10 @@ class WebUI:
         """The checkpoint that is loaded now; without a hash where the WebUI was told not to hash."""
         info = shared.sd_model.sd_checkpoint_info
         return Checkpoint(info.name_for_extra, info.sha256)
+
+    def prediction(self) -> Prediction:
+        """What the loaded model predicts."""
+        return "v_prediction" if getattr(shared.sd_model, "parameterization", "eps") == "v" else "epsilon"
 
     def loaded(self) -> bool:
         """Whether a checkpoint is loaded; asking for it otherwise would load it."""
@@ -104,6 +108,11 @@ class WebUI:
         return bool(shared.state.interrupted or shared.state.skipped)
 
 
+def network_names(found: Mapping[str, Sequence[Any]] | None) -> tuple[str, ...]:
+    """Names of extra networks, such as LoRAs, by the WebUI's own record of a prompt's tags, rising."""
+    return tuple(sorted({str(one.items[0]) for own in (found or {}).values() for one in own if one.items}))
+
+
 def facts_of(p: Any, x: Tensor) -> PassFacts:
     """What the pass that begins samples: `p` the WebUI's job, `x` [B, C, H, W] its latents or noise."""
     hires = bool(p.is_hr_pass)
@@ -126,6 +135,7 @@ def facts_of(p: Any, x: Tensor) -> PassFacts:
         guidance=float(p.cfg_scale),
         channels=x.shape[1],
         size=(x.shape[2], x.shape[3]),
+        loras=() if p.disable_extra_networks else network_names(p.extra_network_data),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from secrets import compare_digest
@@ -14,9 +15,11 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from lib_memstab import __version__
+from lib_memstab.calibration.calibrator import Calibrator
+from lib_memstab.calibration.plan import read_plan
+from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.report import SCHEMA, ImageReport
-from lib_memstab.host.calibrator import Calibrator
-from lib_memstab.host.plan import read_plan
+from lib_memstab.host.learner import Learner
 from lib_memstab.settings import TABLE, TITLE, SettingsError, read_args
 from lib_memstab.store import SHIPPED, Store
 
@@ -30,6 +33,7 @@ class Parts:
 
     Attributes:
         host: program and version.
+        checkpoint: the loaded checkpoint.
         latest: reports of the job that ended last.
         samplers, schedulers: names a calibration may use.
         size: height and width that the loaded checkpoint is made for, in pixels.
@@ -39,6 +43,8 @@ class Parts:
     host: str
     store: Store
     calibrator: Calibrator
+    learner: Learner
+    checkpoint: Callable[[], Checkpoint]
     latest: Callable[[], list[ImageReport]]
     samplers: Callable[[], Collection[str]]
     schedulers: Callable[[], Collection[str]]
@@ -93,11 +99,24 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
             return _error(409, f"no calibration is on its way: POST {PREFIX}/calibrate starts one")
         return JSONResponse(parts.calibrator.progress.to_dict(), 202)
 
+    def learned() -> dict[str, Any]:
+        return _learned(parts.learner, parts.checkpoint())
+
+    async def forget(request: Request) -> JSONResponse:
+        body = await _json(request)
+        since = body.get("since", "") if isinstance(body, dict) else body
+        if not isinstance(since, str) or (since and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", since)):
+            return _refusal(SettingsError("since", "a day written YYYY-MM-DD, or left out for all", since))
+        dropped = parts.learner.forget(parts.checkpoint(), since)
+        return JSONResponse({"forgotten": dropped, **_learned(parts.learner, parts.checkpoint())})
+
     for path, method, page in (
         ("/version", "GET", version),
         ("/schema", "GET", schema),
         ("/profiles", "GET", profiles),
         ("/reports/last", "GET", last),
+        ("/learned", "GET", learned),
+        ("/learned", "DELETE", forget),
         ("/calibrate", "GET", progress),
         ("/calibrate", "POST", start),
         ("/calibrate", "DELETE", stop),
@@ -138,6 +157,17 @@ async def _json(request: Request) -> object:
         return json.loads(body) if body.strip() else {}
     except ValueError:
         return body[:40].decode("utf-8", "replace")
+
+
+def _learned(learner: Learner, checkpoint: Checkpoint) -> dict[str, Any]:
+    lessons = learner.lessons(checkpoint)
+    return {
+        "checkpoint": asdict(checkpoint),
+        "learning": learner.wanted(),
+        "images": len(lessons),
+        "prompts": len({one.prompt for one in lessons}),
+        "message": learner.line(checkpoint),
+    }
 
 
 def _auth(pairs: str) -> Callable[..., None]:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lib_memstab.host.plan import LONGEST, MAX_PROMPTS, SCALES, Plan, read_plan
+from lib_memstab.calibration.plan import FEWEST_PROMPTS, LONGEST, MAX_PROMPTS, SCALES, Plan, read_plan
 from lib_memstab.settings import SettingsError
 
-FEWEST_PROMPTS = 8
 STEPS = 20
 UNKNOWN_SIZE = (512, 512)
 COMMENT = "#"
@@ -88,6 +87,15 @@ def read_form(
         label = next((field.label for field in FIELDS if field.name == error.field), error.field)
         allowed = GUIDANCE if error.field == "guidance" else error.allowed
         raise FormError(f"“{label}” should be {allowed}.") from error
+
+
+def without_size(form: Sequence[Any], size: tuple[int, int] | None) -> list[Any]:
+    """The form with width and height empty where they still are `size`, which another checkpoint filled in."""
+    filled = {} if size is None else {"height": size[0], "width": size[1]}
+    return [
+        None if field.name in filled and value == filled[field.name] else value
+        for field, value in zip(FIELDS, form, strict=True)
+    ]
 
 
 def sampling_of(form: Sequence[Any], size: tuple[int, int] | None) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from torch import Tensor
 from lib_memstab.badge import JobSettings
 from lib_memstab.core.report import ImageReport
 from lib_memstab.host import images, tap
-from lib_memstab.host.job import Choose, Job, PassFacts
+from lib_memstab.host.facts import Choose, PassFacts
+from lib_memstab.host.job import Job
+from lib_memstab.host.learner import Learner
 from lib_memstab.host.port import Host
 from lib_memstab.host.steps import count_steps
 from lib_memstab.settings import SettingsError, read_args
@@ -25,8 +27,15 @@ class Hooks:
     `latest` are the reports of the job that ended last, for programs that ask.
     """
 
-    def __init__(self, host: Host, choose: Choose, facts: Callable[[Any, Tensor], PassFacts], lacks: str = "") -> None:
-        self._host, self._choose, self._facts, self._lacks = host, choose, facts, lacks
+    def __init__(
+        self,
+        host: Host,
+        choose: Choose,
+        facts: Callable[[Any, Tensor], PassFacts],
+        learner: Learner,
+        lacks: str = "",
+    ) -> None:
+        self._host, self._choose, self._facts, self._learner, self._lacks = host, choose, facts, learner, lacks
         self.latest: list[ImageReport] = []
 
     def process(self, p: Any, args: Sequence[object]) -> None:
@@ -42,7 +51,7 @@ class Hooks:
         except SettingsError as error:
             reason = str(error)
             log.warning("%s; nothing is measured", error)
-        job = Job(self._host, settings, self._choose, reason)
+        job = Job(self._host, settings, self._choose, reason, self._learner.wanted())
         tap.attach(p, job)
         images.announce(p.extra_generation_params, job)
 
@@ -64,11 +73,13 @@ class Hooks:
         except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
             job.give_up(error)
 
-    def post_sample(self, p: Any) -> None:
-        """A batch has been sampled."""
+    def post_sample(self, p: Any, samples: Any) -> None:
+        """A batch has been sampled; `samples` are latents [B, C, H, W], or what the host made of them."""
         job = job_of(p)
         if job is not None:
-            job.end_batch(len(p.prompts))
+            taught = job.end_batch(len(p.prompts), samples if isinstance(samples, Tensor) else None)
+            if taught:
+                self._learner.take(self._host.checkpoint(), taught)
 
     def postprocess_image(self, p: Any) -> None:
         """An image's infotext is about to be made."""

@@ -7,19 +7,21 @@ why, once in the log and in the badge, and its pictures are as without MemStab.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lib_memstab.badge import JobSettings
+from lib_memstab.core.calibration import Recorder
+from lib_memstab.core.measurement import measure
 from lib_memstab.core.monitor import Monitor, Settings
-from lib_memstab.core.profile import Checkpoint, Mode, Profile
 from lib_memstab.core.region import Region
-from lib_memstab.core.report import ImageReport, MatchState, ProfileUse, combine
+from lib_memstab.core.report import ImageReport, ProfileUse, combine
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, spread
+from lib_memstab.host.facts import Applied, Choose, PassFacts, Taught
 from lib_memstab.host.port import Host, HostError
 from lib_memstab.host.rows import Parts, read
 from lib_memstab.host.texts import PassTexts
@@ -27,54 +29,12 @@ from lib_memstab.host.texts import PassTexts
 log = logging.getLogger("memstab")
 
 
-@dataclass(frozen=True)
-class PassFacts:
-    """What a pass samples and how, as the host's job says.
-
-    Attributes:
-        name: "base" or "hires".
-        mode: which of a profile's regions applies.
-        prompts: each image's prompt, as it is encoded.
-        negative: whether any image has a negative prompt.
-        sampler, scheduler: names as the host writes them.
-        steps: sampling steps the user asked for.
-        schedule: steps that prompt editing counts in, and those of a hires pass, if it is one.
-        guidance: the user's guidance scale.
-        channels, size: of the latents; size is height and width.
-        loras: names of the LoRAs that are active.
-    """
-
-    name: str
-    mode: Mode
-    prompts: Sequence[str]
-    negative: bool
-    sampler: str
-    scheduler: str
-    steps: int
-    schedule: tuple[int, int | None]
-    guidance: float
-    channels: int
-    size: tuple[int, int]
-    loras: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Applied:
-    """The profile that applies to a pass and how well; without one, why there is none and what to do."""
-
-    profile: Profile | None
-    state: MatchState
-    reason: str
-
-
-Choose = Callable[[PassFacts, Checkpoint, str], Applied]
-"""(facts, loaded checkpoint, the user's profile setting) -> what to judge by."""
-
-
 class Pass:
     """One sampling pass of one batch."""
 
-    def __init__(self, host: Host, facts: PassFacts, settings: JobSettings, applied: Applied) -> None:
+    def __init__(
+        self, host: Host, facts: PassFacts, settings: JobSettings, applied: Applied, learning: bool = False
+    ) -> None:
         self.facts, self.settings, self.applied = facts, settings, applied
         self.steps_done, self.steps_planned = 0, facts.steps
         self._host = host
@@ -84,11 +44,14 @@ class Pass:
         self._parts: Parts | None = None
         self._failed: str | None = None
         self._ended: str | None = None
+        # What LoRAs pull is not the checkpoint's.
+        self._recorder = Recorder() if learning and not facts.loras else None
 
     def before(self, params: Any) -> None:
         """Before an evaluation: flagged images' text rows are replaced."""
         self.steps_planned = getattr(params.denoiser, "steps", None) or self.steps_planned
-        if self.applied.profile is None or self._failed is not None or self._ended is not None:
+        idle = self.applied.profile is None and self._recorder is None
+        if idle or self._failed is not None or self._ended is not None:
             return
         try:
             self._before(params)
@@ -137,6 +100,8 @@ class Pass:
             raise HostError("a checkpoint that edits by instruction guides in a way of its own")
         weights = [[part.weight for part in own] for own in denoiser.sampler.sampler_extra_args["cond"].batch]
         self._parts = Parts.of(weights, params.x.device)
+        if not self._parts.single or denoiser.nmask is not None:
+            self._recorder = None
         region: Region | None = None
         if self.applied.profile is not None:
             region = self.applied.profile.modes[self.facts.mode].region
@@ -154,6 +119,8 @@ class Pass:
         assert parts is not None
         alphas = getattr(denoiser, "alphas", None)
         rows = read(params.x, params.sigma, out, parts, alphas)
+        if self._recorder is not None:
+            self._recorder.update(measure(rows.sigma, rows.judged, rows.eps_uncond))
         # DDIM CFG++ guides by a part of the scale.
         scale = denoiser.sampler.sampler_extra_args["cond_scale"] * getattr(denoiser, "cond_scale_miltiplier", 1.0)
         plain = rows.eps_uncond + scale * (rows.eps_cond - rows.eps_uncond)
@@ -173,7 +140,9 @@ class Pass:
     def reports(self, count: int) -> list[ImageReport]:
         """What there is to tell of each of the batch's images."""
         profile = self.applied.profile
-        use = None if profile is None else ProfileUse(profile.name, profile.checksum, self.applied.state)
+        use = None
+        if profile is not None:
+            use = ProfileUse(profile.name, profile.checksum, self.applied.state, self.applied.reason)
         stopped = self._host.stopped() and self.steps_done < self.steps_planned
         partial = (self.steps_done, self.steps_planned) if stopped else None
         reason = self._failed or (self.applied.reason if profile is None else None)
@@ -184,6 +153,17 @@ class Pass:
         if self._ended is None:
             return found
         return [replace(one, reason="; ".join(part for part in (one.reason, self._ended) if part)) for one in found]
+
+    def taught(self, reports: Sequence[ImageReport], latents: Tensor | None) -> Taught | None:
+        """What can be learned from the pass, if anything; `latents` [B, C, H, W] are what came of the batch."""
+        whole_pass = self._failed is None and self._ended is None and self._evaluations() > 0
+        if self._recorder is None or not whole_pass:
+            return None
+        curves, starts = self._recorder.curves()
+        tells = self.facts.name == "base" and self.facts.mode == "txt2img"
+        judged = self.applied.profile is not None
+        whole = self._recorder.whole()
+        return Taught(self.facts, curves, starts, whole, reports, judged, latents if tells else None)
 
     def _evaluations(self) -> int:
         return 0 if self._monitor is None else self._monitor.evaluations
@@ -217,8 +197,10 @@ class Job:
     `saved_before_hires` counts the pictures of the batch that the host saved before its hires pass.
     """
 
-    def __init__(self, host: Host, settings: JobSettings, choose: Choose, reason: str | None = None) -> None:
-        self.settings = settings
+    def __init__(
+        self, host: Host, settings: JobSettings, choose: Choose, reason: str | None = None, learning: bool = False
+    ) -> None:
+        self.settings, self._learning = settings, learning
         self.batch: list[ImageReport] = []
         self.reports: list[ImageReport] = []
         self.saved_before_hires = 0
@@ -236,7 +218,7 @@ class Job:
         applied = Applied(None, "none", self._reason or "")
         if self._reason is None:
             applied = self._choose(facts, self._host.checkpoint(), self.settings.profile)
-        self._pass = Pass(self._host, facts, self.settings, applied)
+        self._pass = Pass(self._host, facts, self.settings, applied, self._learning)
         self._passes.append(self._pass)
         return self._pass
 
@@ -256,17 +238,24 @@ class Job:
         if self._pass is not None:
             self._pass.after(params, out, guided)
 
-    def end_batch(self, count: int) -> None:
-        """Sampling of a batch of `count` images is over: reports come to the host, device memory is let go."""
+    def end_batch(self, count: int, latents: Tensor | None = None) -> list[Taught]:
+        """Sampling of a batch of `count` images is over: reports come to the host, device memory is let go.
+
+        What is returned can be learned from; `latents` [B, C, H, W] are what came of the batch, if the host has them.
+        """
         if not self._passes:
             reason = self._reason or "this host does not say when sampling begins"
             self.batch = not_measured(count, self.settings, self._host.name, reason)
             self.reports += self.batch
-            return
+            return []
         per_pass = [(one.facts.name, one.reports(count)) for one in self._passes]
         self.batch = [combine([(name, own[image]) for name, own in per_pass]) for image in range(count)]
         self.reports += self.batch
+        final = latents if len(self._passes) == 1 else None
+        pairs = zip(self._passes, per_pass, strict=True)
+        taught = [found for one, (_, own) in pairs if (found := one.taught(own, final)) is not None]
         self._passes, self._pass = [], None
+        return taught
 
     def so_far(self, count: int) -> list[ImageReport]:
         """Reports of the batch as far as it has come, for images the host saves before a second pass."""

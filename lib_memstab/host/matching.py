@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lib_memstab.core.lessons import SOURCE
 from lib_memstab.core.matching import Match, match
 from lib_memstab.core.measurement import REFERENCE_GUIDANCE
 from lib_memstab.core.profile import Checkpoint, Profile
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host.job import Applied, PassFacts
+from lib_memstab.host.facts import Applied, PassFacts
 from lib_memstab.store import Stored
 
 CALIBRATE = "click Calibrate in MemStab's tab or panel, or POST /memstab/v1/calibrate"
+ENOUGH = 64
+"""Images of the user's own from which what was learned of them comes before a calibration."""
+
 _RANK = {"exact": 0, "transfer": 1, "none": 2}
 
 
 def choose(stored: Sequence[Stored], facts: PassFacts, checkpoint: Checkpoint, wanted: str) -> Applied:
-    """What to judge a pass by: the profile of that name, or with "auto" the one that fits best."""
+    """What to judge a pass by: the profile of that name, or with "auto" the one that fits best.
+
+    A profile that was learned from many of the user's own images comes before a calibration that fits as well.
+    """
     if wanted != AUTOMATIC:
         named = [one for one in stored if one.name == wanted]
         if not named:
@@ -24,12 +31,21 @@ def choose(stored: Sequence[Stored], facts: PassFacts, checkpoint: Checkpoint, w
         return _applied(named[0], facts, checkpoint)
     best = min(
         (_applied(one, facts, checkpoint) for one in stored),
-        key=lambda one: _RANK[one.state],
+        key=lambda one: (_RANK[one.state], _trust(one, facts)),
         default=Applied(None, "none", ""),
     )
     if best.state != "none":
         return best
     return Applied(None, "none", _no_profile(stored, facts, checkpoint))
+
+
+def _trust(applied: Applied, facts: PassFacts) -> int:
+    """Which of profiles that fit alike comes first: one of many of the user's own images, a calibration, any other."""
+    calibration = None if applied.profile is None else applied.profile.modes.get(facts.mode)
+    if calibration is None or calibration.covered.prompts != SOURCE:
+        return 1
+    own = any(band.conditions.negative == facts.negative for band in calibration.region.bands)
+    return 0 if own and calibration.region.count >= ENOUGH else 2
 
 
 def _match(profile: Profile, facts: PassFacts, checkpoint: Checkpoint) -> Match:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from lib_memstab.core.profile import Checkpoint
+from lib_memstab.core.profile import Checkpoint, Prediction
 from lib_memstab.core.windows import Chunk, Encode
 
 
@@ -36,6 +36,9 @@ class Host(Protocol):
 
     def checkpoint(self) -> Checkpoint:
         """The checkpoint that is loaded now."""
+
+    def prediction(self) -> Prediction:
+        """What the loaded model predicts."""
 
     def empty_text(self) -> Tensor:
         """The empty prompt's text features, [1, T, D]."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
+from lib_memstab.calibration.calibrator import Calibrator
+from lib_memstab.calibration.plan import Plan
 from lib_memstab.core.report import AUTOMATIC
 from lib_memstab.host import tab_profiles, watching
 from lib_memstab.host.accordion import SAMPLING
-from lib_memstab.host.calibrator import Calibrator
-from lib_memstab.host.form import FIELDS, Field, read_form, sampling_of
-from lib_memstab.host.plan import Plan
+from lib_memstab.host.form import FIELDS, Field, read_form, sampling_of, without_size
 from lib_memstab.host.tab_profiles import UPLOAD_HEIGHT
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
@@ -80,8 +80,10 @@ def build(behind: Behind) -> gr.Blocks:
                 profiles = tab_profiles.build(behind.store, NAME)
         refresh = gr.Button("Refresh", size="sm", elem_id=f"{NAME}_refresh")
         tick = gr.Button(visible=False, elem_id=f"{NAME}_tick")
-        seen = gr.State("")
-        _connect(behind, _Parts(fields, prompts, calibrate, stop, anew, line, region, refresh, tick, seen), profiles)
+        seen, filled = gr.State(""), gr.State(None)
+        _connect(
+            behind, _Parts(fields, prompts, calibrate, stop, anew, line, region, refresh, tick, seen, filled), profiles
+        )
     return tab
 
 
@@ -99,6 +101,7 @@ class _Parts:
     refresh: Any
     tick: Any
     seen: Any
+    filled: Any
 
 
 def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> None:
@@ -115,12 +118,14 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> N
         line, drawn, now = view.look(seen)
         return line, gr.update() if drawn is None else drawn, now
 
-    def refreshed(chosen: str, *form: Any) -> tuple[Any, ...]:
+    def refreshed(chosen: str, filled: tuple[int, int] | None, *form: Any) -> tuple[Any, ...]:
         # Asking for the size would load a checkpoint where there is none yet.
         known = behind.size() if behind.loaded() else None
-        sampling = sampling_of(form, known)
+        sampling = sampling_of(without_size(form, filled), known)
         applies = behind.status(AUTOMATIC, [sampling[name] for name in SAMPLING])
-        size = [sampling["width"], sampling["height"]] if known else [gr.update(), gr.update()]
+        if known is None:
+            return gr.update(), gr.update(), filled, *looked(""), *profiles.contents(chosen, applies)
+        size = sampling["width"], sampling["height"], known
         return *size, *looked(""), *profiles.contents(chosen, f"Sampled as under Calibrate: {applies}")
 
     for button, resume in ((parts.calibrate, True), (parts.anew, False)):
@@ -129,8 +134,8 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> N
     shown = [parts.line, parts.region, parts.seen]
     parts.tick.click(looked, [parts.seen], shown, show_progress=False, queue=False)
     size = [parts.fields[place] for place, field in enumerate(FIELDS) if field.name in ("width", "height")]
-    outputs = [*size, *shown, *profiles.outputs]
-    parts.refresh.click(refreshed, [profiles.chosen, *parts.fields], outputs, show_progress=False)
+    outputs = [*size, parts.filled, *shown, *profiles.outputs]
+    parts.refresh.click(refreshed, [profiles.chosen, parts.filled, *parts.fields], outputs, show_progress=False)
 
 
 def _form(behind: Behind) -> list[Any]:

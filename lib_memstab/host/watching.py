@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 
 from lib_memstab import plots
-from lib_memstab.host.calibrator import Calibrator
+from lib_memstab.calibration.calibrator import Calibrator
+from lib_memstab.calibration.plan import Plan
 from lib_memstab.host.form import FormError
 from lib_memstab.host.markup import picture, sentence
-from lib_memstab.host.plan import Plan
 
 TITLE = "where ordinary pictures walk"
 REST = 4.0

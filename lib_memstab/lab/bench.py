@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.region import MIN_TRAJECTORIES, Region
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES
-from lib_memstab.lab import sizes, tables, transfer, transfer_tables, truth
+from lib_memstab.lab import contamination, sizes, tables, transfer, transfer_tables, truth
 from lib_memstab.lab.comparison import contenders, judge_contender
 from lib_memstab.lab.cost import measure_cost
 from lib_memstab.lab.experiment import load_splits
@@ -29,7 +29,7 @@ from lib_memstab.lab.figures import (
     suppress,
     suppression_figures,
 )
-from lib_memstab.lab.pictures import similarity_figure
+from lib_memstab.lab.pictures import rates_figure, similarity_figure
 from lib_memstab.lab.sd1_layout import LabModel
 from lib_memstab.lab.statistics import frechet_distance
 from lib_memstab.lab.tools import SEED_BASES, STATED, given, load_tools, workers
@@ -37,6 +37,9 @@ from lib_memstab.lab.trials import CELLS, MAIN, Cell, memorized_trials, plain_tr
 from lib_memstab.plots import save_figure
 
 log = logging.getLogger("memstab.bench")
+
+CURVE = tuple(float(round(value)) for value in np.geomspace(2, 3000, 17))
+"""Sensitivities of the plot of stated against observed rates."""
 
 _SAMPLED = ("split", "calibration", "ordinary", "seeds")
 """Arguments of --transfer and --sizes."""
@@ -109,6 +112,11 @@ def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
             ]
             for sensitivity in STATED
         },
+        "rate_curve": [
+            [stated, int((plain.plain.excess.max(axis=0) > region.threshold(stated)).sum()), len(ordinary)]
+            for stated in CURVE
+        ],
+        "supported": region.supported,
         "step_of_flag": np.bincount(first).tolist(),
         "suppression": suppression,
         "fits_ordinary": float(fits.mean()),
@@ -192,6 +200,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sizes", action="store_true", help="only calibrations of 8 to 256 trajectories on the same test trajectories"
     )
     parser.add_argument(
+        "--learning",
+        action="store_true",
+        help="only what becomes of learning while one generates when some of the prompts are memorized",
+    )
+    parser.add_argument(
         "--calibration",
         type=_calibration,
         help=f"trajectories of each calibration of --transfer ({transfer.Plan.calibration}), or that those of --sizes "
@@ -226,6 +239,9 @@ def run(args: argparse.Namespace) -> int:
     if args.sizes:
         figures = sizes.measure(sizes.Plan(**given(args, *_SAMPLED)), sizes.SIZES, args.jobs)
         return _tell(args, "sizes", figures, transfer_tables.sizes(figures))
+    if args.learning:
+        figures = contamination.measure(contamination.Plan(**given(args, "split", "ordinary", "seeds")), args.jobs)
+        return _tell(args, "learning", figures, transfer_tables.learning(figures))
     plan = Plan(**given(args, "split", "seeds", "ordinary", "sensitivity", "strength", "rule"))
     return _compare_rules(args, plan) if args.rules else _measure_cells(args, plan)
 
@@ -251,6 +267,7 @@ def _measure_cells(args: argparse.Namespace, small: Plan) -> int:
     _tell(args, "figures", results, tables.markdown(results))
     if args.out is not None:
         save_figure(similarities(results[0]), args.out / "similarity.png")
+        save_figure(rates_figure(results[0]["rate_curve"], results[0]["supported"]), args.out / "rates.png")
     return 0 if all(result["identical"] for result in results) else 1
 
 

@@ -155,7 +155,12 @@ def load_lab(job: Job) -> Lab:
     )
     if fit.state == "none":
         raise DemoError(f"{PROFILE} does not fit the lab model: {fit.reason} Restore both from the repository.")
-    return Lab(model, digest, profile.modes["txt2img"].region, ProfileUse(profile.name, profile.checksum, fit.state))
+    return Lab(
+        model,
+        digest,
+        profile.modes["txt2img"].region,
+        ProfileUse(profile.name, profile.checksum, fit.state, fit.reason),
+    )
 
 
 def choose(split: dict[str, Any]) -> list[Subject]:

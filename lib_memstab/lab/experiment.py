@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,11 @@ from lib_memstab.core.windows import GLIMPSES, HALVES, Chunk, read
 from lib_memstab.lab.sampling import Evaluate, Job, sample
 from lib_memstab.lab.sd1_layout import LabModel, load_checkpoint
 
-MODEL_FOLDER = Path(__file__).parent / "model"
-PROFILE = Path(__file__).parents[2] / "profiles" / "memstab-lab.json"
+OTHER_MODEL = os.environ.get("MEMSTAB_LAB_MODEL")
+"""Folder of a model that `train` made, with a profile that `calibrate` made there, in place of the committed ones."""
+
+MODEL_FOLDER = Path(OTHER_MODEL or Path(__file__).parent / "model")
+PROFILE = (MODEL_FOLDER if OTHER_MODEL else Path(__file__).parents[2] / "profiles") / "memstab-lab.json"
 CHECKPOINT = MODEL_FOLDER / "memstab-lab.safetensors"
 BATCH = 64
 
@@ -30,7 +34,7 @@ Progress = Callable[[int], None]
 
 
 def load_lab_model(device: torch.device | str = "cpu") -> LabModel:
-    """The committed lab model."""
+    """The lab model."""
     return load_checkpoint(CHECKPOINT, device)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lib_memstab.core.region import FloatArray
 from lib_memstab.core.report import Trace
+from lib_memstab.lab.statistics import rate_interval
 from lib_memstab.plots import BLUE, GREEN, INK, PALE, PURPLE, VERMILLION, bare, noise_axis
 
 STYLES = ((VERMILLION, "-", "o", "//"), (GREEN, "--", "s", "\\\\"), (BLUE, ":", "^", ""), (PURPLE, "-.", "D", "xx"))
@@ -107,6 +108,35 @@ def curve_figure(sets: Mapping[str, Sequence[Trace]]) -> Figure:
             )
     noise_axis(axes)
     axes.set_ylabel("path length of the update norm")
+    return _with_legend(figure)
+
+
+def rates_figure(rates: Sequence[tuple[float, int, int]], supported: float) -> Figure:
+    """Stated rates of false alarms against observed ones, both on log axes: (1 in N, flagged, of how many) each.
+
+    Bars are 95 % intervals; right of the line at 1 in `supported` bounds lie in the calibration's data, left of it they
+    rest on the model of the tail.
+    """
+    figure, axes = _axes(6.4, 4.8)
+    stated = np.array([1 / sensitivity for sensitivity, _, _ in rates])
+    observed = np.array([flagged / count for _, flagged, count in rates])
+    bounds = np.array([rate_interval(flagged, count) for _, flagged, count in rates])
+    floor = 0.3 * float(stated.min())
+    axes.plot([floor, 1], [floor, 1], color=INK, linewidth=1, linestyle=":", label="observed as stated")
+    axes.vlines(stated, np.maximum(bounds[:, 0], floor), bounds[:, 1], color=STYLES[0][0], linewidth=1.4)
+    axes.plot(stated, np.maximum(observed, floor), "o", color=STYLES[0][0], label="ordinary pictures flagged")
+    axes.axvline(
+        1 / supported,
+        color=INK,
+        linewidth=1.2,
+        linestyle="--",
+        label=f"1 in {supported:g}; beyond it, left, by the tail",
+    )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=floor)
+    axes.set_xlabel("stated rate of false alarms")
+    axes.set_ylabel("observed rate")
     return _with_legend(figure)
 
 

@@ -14,7 +14,7 @@ from lib_memstab.core.detection import Detector
 from lib_memstab.core.measurement import Measurement
 from lib_memstab.core.region import Conditions, FloatArray, Region
 from lib_memstab.lab import truth
-from lib_memstab.lab.experiment import batches, record
+from lib_memstab.lab.experiment import BATCH, batches, record
 from lib_memstab.lab.sampling import sample
 from lib_memstab.lab.tools import load_tools
 from lib_memstab.lab.trials import Cell, Probe, Trial, job_of
@@ -66,6 +66,11 @@ def record_trials(cell: Cell, trials: Sequence[Trial]) -> Recording:
         own > truth.COPY_THRESHOLD,
         other > truth.COPY_THRESHOLD,
     )
+
+
+def cut(trials: Sequence[Trial]) -> list[Sequence[Trial]]:
+    """Trials in pieces of one batch, to be shared out to processes."""
+    return [trials[start : start + BATCH] for start in range(0, len(trials), BATCH)]
 
 
 def join(parts: Sequence[Recording]) -> Recording:

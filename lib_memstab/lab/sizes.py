@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib_memstab.core.learning import learn
+from lib_memstab.core.calibration import learn
 from lib_memstab.core.region import Conditions, FloatArray
-from lib_memstab.lab.experiment import BATCH
-from lib_memstab.lab.recording import Recording, join, record_calibration, record_trials
+from lib_memstab.lab.recording import Recording, cut, join, record_calibration, record_trials
 from lib_memstab.lab.statistics import auc
 from lib_memstab.lab.tools import STATED, workers
 from lib_memstab.lab.transfer import Plan as Sampling
-from lib_memstab.lab.trials import MAIN, Trial
+from lib_memstab.lab.trials import MAIN
 
 log = logging.getLogger("memstab.bench")
 
@@ -71,11 +70,11 @@ def measure(plan: Plan, sizes: Sequence[int], jobs: int) -> dict[str, Any]:
     """All figures of these sizes, as plain data, sampled by `jobs` processes."""
     trials = plan.trials()
     with workers(jobs) as pool:
-        measured = list(pool.map(partial(record_calibration, MAIN), _cut(trials.calibration)))
+        measured = list(pool.map(partial(record_calibration, MAIN), cut(trials.calibration)))
         log.info("calibration: %d trajectories", len(trials.calibration))
-        ordinary = join(list(pool.map(partial(record_trials, MAIN), _cut(trials.ordinary))))
+        ordinary = join(list(pool.map(partial(record_trials, MAIN), cut(trials.ordinary))))
         log.info("ordinary: %d trajectories", len(trials.ordinary))
-        memorized = join(list(pool.map(partial(record_trials, MAIN), _cut(trials.memorized))))
+        memorized = join(list(pool.map(partial(record_trials, MAIN), cut(trials.memorized))))
         log.info("memorized: %d trajectories, %d copies", len(trials.memorized), memorized.copied.sum())
     curves = np.concatenate([part for part, _ in measured])
     conditions = [one for _, part in measured for one in part]
@@ -91,7 +90,3 @@ def measure(plan: Plan, sizes: Sequence[int], jobs: int) -> dict[str, Any]:
         "trajectories": {"ordinary": len(trials.ordinary), "copies": int(memorized.copied.sum())},
         "sizes": rows,
     }
-
-
-def _cut(trials: Sequence[Trial]) -> list[Sequence[Trial]]:
-    return [trials[start : start + BATCH] for start in range(0, len(trials), BATCH)]

@@ -10,8 +10,10 @@ import argparse
 import json
 import logging
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -27,6 +29,8 @@ from lib_memstab.lab.tokenizer import train_tokenizer
 from lib_memstab.lab.worker import TrainingPlan, Worker
 
 log = logging.getLogger("memstab.lab")
+
+Sizes = TypeVar("Sizes", TrainingPlan, LabConfig)
 
 
 def training_captions(corpus: Corpus, count: int) -> list[str]:
@@ -115,14 +119,14 @@ def write_record(out: Path, plan: TrainingPlan, worker: Worker, config: LabConfi
     (out / "training.json").write_text(json.dumps(record, indent=1))
 
 
-def _work(rank: int, plan: TrainingPlan, device: str, folder: Path, out: Path) -> None:
+def _work(rank: int, plan: TrainingPlan, config: LabConfig, device: str, folder: Path, out: Path) -> None:
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.WARNING, format="%(message)s")
     if device == "cpu":
         torch.set_num_threads(1)
     if plan.workers > 1:
         meeting = f"file://{folder.resolve() / 'rendezvous'}"
         distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=plan.workers)
-    train(plan, Worker(rank, plan.workers, torch.device(device), folder), out, LabConfig())
+    train(plan, Worker(rank, plan.workers, torch.device(device), folder), out, config)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,19 +137,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, or cuda with workers=1")
     parser.add_argument(
-        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="other sizes, such as unet_steps=200"
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another training, such as unet_steps=200 or seed=7",
+    )
+    parser.add_argument(
+        "--config",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help='another model, such as unet_channels=32 or prediction_type="v_prediction" (values as in JSON)',
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train and write; 0 when the model is there."""
-    changes = {}
-    for item in args.set:
-        name, _, value = item.partition("=")
-        changes[name] = type(getattr(TrainingPlan(), name))(json.loads(value))
-    plan = TrainingPlan(**changes)
+    """Train and write; 0 when the model is there, 2 for a name or value that there is not."""
+    try:
+        plan, config = _changed(TrainingPlan(), args.set), _changed(LabConfig(), args.config)
+    except ValueError as error:
+        log.error("train: %s", error)
+        return 2
     args.work.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.work / "rendezvous").unlink(missing_ok=True)
-    spawn(_work, (plan, args.device, args.work, args.out), nprocs=plan.workers)
+    spawn(_work, (plan, config, args.device, args.work, args.out), nprocs=plan.workers)
     return 0
+
+
+def _changed(sizes: Sizes, changes: Sequence[str]) -> Sizes:
+    """The same with these NAME=VALUE, values as in JSON; ValueError for what it does not have or cannot be."""
+    values: dict[str, Any] = {}
+    for item in changes:
+        name, _, value = item.partition("=")
+        if not hasattr(sizes, name):
+            raise ValueError(f"{name} is none of {', '.join(vars(sizes))}")
+        try:
+            values[name] = type(getattr(sizes, name))(json.loads(value))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{value!r} is no value for {name}, which is {getattr(sizes, name)!r}") from error
+    return replace(sizes, **values)

@@ -53,6 +53,27 @@ def sizes(figures: Mapping[str, Any]) -> str:
     return f"{table(head, rows)}\n\n{note}"
 
 
+def learning(figures: Mapping[str, Any]) -> str:
+    """One row for each kind of stream: mean and range over the streams."""
+    rows = [
+        [
+            f"{100 * row['share']:g} %",
+            "two seeds" if row["twice"] else "one seed",
+            _spread(row["learned from"], 1),
+            _range(row["alarms"], row["ordinary"]),
+            _range(row["hits"], row["copies"]),
+        ]
+        for row in figures["rows"]
+    ]
+    head = ["memorized", "each prompt in", "their images learned from", "false alarms, stated 1 %", "copies flagged"]
+    plain, copies = figures["rows"][0]["ordinary"], figures["rows"][0]["copies"]
+    note = (
+        f"Mean [lowest, highest] of {figures['draws']} streams of {figures['images']} images, in per cent of "
+        f"{plain} ordinary trajectories and {copies} copies of other seeds."
+    )
+    return f"{table(head, rows)}\n\n{note}"
+
+
 def _matrix(title: str, cells: Sequence[Mapping[str, Any]], words: Callable[[Mapping[str, Any]], str]) -> str:
     rows = list(dict.fromkeys(cell["calibrated"] for cell in cells))
     columns = list(dict.fromkeys(cell["tested"] for cell in cells))

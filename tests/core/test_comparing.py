@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lib_memstab.core.calibration import learn
 from lib_memstab.core.comparing import compare
 from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Profile, Statistic, Versions
-from lib_memstab.core.region import GRID, Conditions, learn
+from lib_memstab.core.region import GRID, Conditions
 
 
 def profile(name, shift=0.0, guidance=(7.0,), negative=False, modes=("txt2img", "img2img")):

@@ -19,7 +19,7 @@ from lib_memstab.core.report import (
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
-USE = ProfileUse("lab", "0123456789abcdef" * 4, "exact")
+USE = ProfileUse("lab", "0123456789abcdef" * 4, "exact", "lab was calibrated for this.")
 STEPS = StepCounts(measured=20, outside=12, suppressed=12, first_outside=2)
 TRACE = Trace((14.5, 7.25), (1.25, 1.5), (0.75, 0.8), (1.2, 1.3))
 REPORT = ImageReport(

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from lib_memstab.core import profile as profiles
-from lib_memstab.core.calibration import Recorder
-from lib_memstab.core.learning import learn
+from lib_memstab.core.calibration import Recorder, learn
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Profile, Statistic, Versions
 from lib_memstab.core.region import Conditions
 from lib_memstab.core.report import ImageReport
 from lib_memstab.host import matching, tap
 from lib_memstab.host.hooks import Hooks
+from lib_memstab.host.learner import Learner
 from lib_memstab.host.rows import Parts, read
 from lib_memstab.host.tap import Tap
 from lib_memstab.store import Store
@@ -69,7 +69,9 @@ class Extension:
         self.state, self.model, self.folder = state, model, folder
         self.store = Store(lambda: folder, folder / "shipped")
         self.host = webui.WebUI()
-        self.hooks = Hooks(self.host, self.choose, webui.facts_of)
+        self.learning = False
+        self.learner = Learner(self.host, lambda: folder / "learned", self.store.save, lambda: self.learning)
+        self.hooks = Hooks(self.host, self.choose, webui.facts_of, self.learner)
         watcher = Tap()
         self.callbacks = standin.Callbacks([watcher.before], [watcher.denoised], [watcher.after])
 

@@ -218,6 +218,7 @@ class Job:
         self.sampler_name, self.scheduler, self.hr_scheduler, self.hr_sampler_name = sampler, "Automatic", None, None
         self.steps, self.cfg_scale, self.negative = 20, 7.5, ""
         self.mask = self.nmask = self.init_latent = self.skip_uncond_from = self.sampler = None
+        self.disable_extra_networks, self.extra_network_data = False, None
         self.is_hr_pass, self.hires, self.hr_second_pass_steps = False, False, 0
         self.extra_generation_params = {}
         self.sd_model = sys.modules["modules.shared"].sd_model
@@ -280,7 +281,7 @@ def run(p, hooks, args, callbacks, watchers=()):
                 watch(p)
             samples = p.sampler.launch(p, noise, conds, unconds, p.steps)
         p.is_hr_pass, p.init_latent = False, start
-        hooks.post_sample(p)
+        hooks.post_sample(p, samples)
         for batch_index, latent in enumerate(samples):
             p.batch_index = batch_index
             hooks.postprocess_image(p)

@@ -24,7 +24,7 @@ class Hooks:
         self.recorder.hook("after_composite")
 
     def __getattr__(self, name):
-        return lambda p: self.recorder.hook(name)
+        return lambda p, *_: self.recorder.hook(name)
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lib_memstab.host.form import FIELDS, FormError, read_form, read_prompts, sampling_of
-from lib_memstab.host.plan import SCALES, read_plan
+from lib_memstab.calibration.plan import SCALES, read_plan
+from lib_memstab.host.form import FIELDS, FormError, read_form, read_prompts, sampling_of, without_size
 
 SAMPLERS, SCHEDULERS = ["Euler", "DDIM"], ["Automatic", "Karras"]
 PROMPTS = [f"a picture of {number} apples" for number in range(8)]
@@ -128,3 +128,11 @@ def test_a_form_as_a_job_takes_what_it_leaves_open_from_the_checkpoint():
     assert (known["width"], known["height"], known["cfg_scale"], known["steps"]) == (640, 768, 5.0, 20)
     unknown = sampling_of(form(guidance="many", steps=None, width=64), None)
     assert (unknown["width"], unknown["height"], unknown["cfg_scale"], unknown["steps"]) == (64, 512, SCALES[0], 20)
+
+
+def test_a_size_that_a_checkpoint_filled_in_gives_way_to_the_next_ones_and_a_typed_one_stays():
+    filled = without_size(form(width=512, height=640), (512, 512))
+    known = sampling_of(filled, (1024, 1024))
+    assert (known["width"], known["height"]) == (1024, 640)
+    assert without_size(form(width=512), None) == form(width=512)
+    assert without_size(form(), (20, 256)) == form()

@@ -273,3 +273,12 @@ def test_a_prompt_is_read_in_windows_only_where_a_picture_may_be_touched(extensi
     extension.model.sd_checkpoint_info.sha256 = "ab" * 32
     extension.sample([PLAIN], SUPPRESS)
     assert asked == [PLAIN]
+
+
+def test_a_job_with_a_lora_is_told_from_what_was_calibrated(extension):
+    network = type("Params", (), {"items": ["style", "0.8"]})()
+    use = extension.sample([PLAIN], DETECT, extra_network_data={"lora": [network]})[0].report.profile
+    assert use.match == "transfer"
+    assert "LoRA style, which was not active at calibration" in use.reason
+    off = extension.sample([PLAIN], DETECT, extra_network_data={"lora": [network]}, disable_extra_networks=True)
+    assert off[0].report.profile.match == "exact"

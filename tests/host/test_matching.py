@@ -7,7 +7,7 @@ import pytest
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host.job import PassFacts
+from lib_memstab.host.facts import PassFacts
 
 FACTS = PassFacts("base", "txt2img", [], False, "Euler", "Automatic", 20, (20, None), 7.5, 4, (16, 16))
 OWN, OTHER = Checkpoint("stand-in", "ab" * 32), Checkpoint("other", "cd" * 32)

@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.host import watching
-from lib_memstab.host.calibrator import Calibrator
 from lib_memstab.host.form import FormError
-from tests.host.test_calibrate import PLAN, Machine, finished
+from tests.calibration.test_calibration import PLAN, Machine, finished
 
 SMALL = replace(PLAN, guidance=(7.5,), trajectories=40, modes=("txt2img",))
 

@@ -10,6 +10,7 @@ import torch
 for name in ("diffusers", "transformers", "tokenizers", "safetensors"):
     pytest.importorskip(name)
 
+from lib_memstab import cli  # noqa: E402
 from lib_memstab.lab import scenes, stages  # noqa: E402
 from lib_memstab.lab import train as lab_train  # noqa: E402
 from lib_memstab.lab.architecture import LabConfig, alphas_cumprod, build_text_encoder  # noqa: E402
@@ -130,3 +131,14 @@ def test_the_record_says_what_was_trained_and_for_how_long(worker):
     assert len(splits["calibration"]) == 512
     texts = [{row["text"] for row in splits[half]["memorized"]} for half in ("tuning", "final")]
     assert not texts[0] & texts[1]
+
+
+def test_another_training_and_another_model_are_named_on_the_command_line(caplog, tmp_path):
+    plan = lab_train._changed(TrainingPlan(), ["unet_steps=20", "rate_weights=[3, 2, 1]", "unet_rate=1"])
+    assert (plan.unet_steps, plan.rate_weights, plan.unet_rate) == (20, (3, 2, 1), 1.0)
+    config = lab_train._changed(LabConfig(), ["unet_channels=32", 'prediction_type="v_prediction"'])
+    assert (config.unet_channels, config.prediction_type) == (32, "v_prediction")
+    for wrong in (["--set", "steps=2"], ["--set", "seed=x"], ["--config", "unet_channels=33"]):
+        assert cli.main(["train", "--work", str(tmp_path), "--out", str(tmp_path / "model"), *wrong]) == 2
+    assert "steps is none of seed, workers" in caplog.text
+    assert not (tmp_path / "model").exists()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,11 +17,12 @@ import torch
 from numpy.lib.npyio import NpzFile
 
 from lib_memstab import __version__
+from lib_memstab.calibration.batches import Batch, Sampled
+from lib_memstab.calibration.plan import Plan
+from lib_memstab.core.files import write_whole
 from lib_memstab.core.measurement import REFERENCE_GUIDANCE
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import GRID
-from lib_memstab.host.batches import Batch, Sampled
-from lib_memstab.host.plan import Plan
 
 log = logging.getLogger("memstab")
 
@@ -109,14 +109,9 @@ def _write(path: Path, keys: Sequence[str], sampled: Sampled) -> None:
     arrays = {"keys": np.array(keys), **{name: getattr(sampled, name) for name in ("curves", "starts", "response")}}
     if sampled.latents is not None:
         arrays["latents"] = sampled.latents.numpy()
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    write_whole(path, file.getvalue())
 
 
 def _read(kept: NpzFile) -> Sampled:

@@ -12,18 +12,15 @@ from __future__ import annotations
 import datetime
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from lib_memstab import __version__
-from lib_memstab.core.learning import learn
-from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Mode, Profile, Statistic, Versions
-from lib_memstab.core.region import Region, RegionError
-from lib_memstab.host.batches import (
+from lib_memstab.calibration.batches import (
     Batch,
     Sampled,
     Trajectory,
@@ -35,9 +32,22 @@ from lib_memstab.host.batches import (
     trajectories,
     without,
 )
-from lib_memstab.host.journal import Journal
-from lib_memstab.host.ordinary import SOURCE, best_read, candidates
-from lib_memstab.host.plan import Plan
+from lib_memstab.calibration.journal import Journal
+from lib_memstab.calibration.ordinary import SOURCE, best_read, candidates
+from lib_memstab.calibration.plan import Plan
+from lib_memstab.core.calibration import learn
+from lib_memstab.core.profile import (
+    Calibration,
+    Checkpoint,
+    Covered,
+    Latent,
+    Mode,
+    Prediction,
+    Profile,
+    Statistic,
+    Versions,
+)
+from lib_memstab.core.region import Region, RegionError
 
 log = logging.getLogger("memstab")
 
@@ -57,7 +67,7 @@ class Machine(Protocol):
     def checkpoint(self) -> Checkpoint:
         """The checkpoint that is loaded."""
 
-    def prediction(self) -> Literal["epsilon", "v_prediction"]:
+    def prediction(self) -> Prediction:
         """What the model predicts."""
 
     def networks(self, prompts: Sequence[str]) -> tuple[str, ...]:
@@ -126,16 +136,8 @@ class Work:
                 self._so_far[mode], self.replays = ordinary, len(found)
                 latents = [one.latent for one in ordinary if one.latent is not None]
             calibrations[mode] = self._calibration(plan, ordinary, source, latents[0])
-        return Profile(
-            name=plan.name or profile_name(checkpoint),
-            checkpoint=checkpoint,
-            latent=Latent(latents[0].shape[0]),
-            prediction=machine.prediction(),
-            created=datetime.date.today().isoformat(),
-            versions=Versions(__version__, torch.__version__, machine.name),
-            statistic=Statistic(),
-            modes=calibrations,
-        )
+        name = plan.name or profile_name(checkpoint)
+        return new_profile(name, checkpoint, latents[0].shape[0], machine.prediction(), machine.name, calibrations)
 
     def regions(self) -> dict[Mode, Region]:
         """The regions as far as they can be learned from what has been measured by now."""
@@ -169,6 +171,7 @@ class Work:
             sizes=((height, width),),
             trajectories=region.count,
             prompts=source,
+            loras=self._machine.networks(plan.prompts),
         )
         return Calibration(region, covered)
 
@@ -204,6 +207,27 @@ class Work:
         self._journal.add(part, sampled)
         self._sampled(part, True)
         return places[len(own) :]
+
+
+def new_profile(
+    name: str,
+    checkpoint: Checkpoint,
+    channels: int,
+    prediction: Prediction,
+    host: str,
+    modes: Mapping[Mode, Calibration],
+) -> Profile:
+    """A profile that is made today, by this MemStab in this `host`."""
+    return Profile(
+        name=name,
+        checkpoint=checkpoint,
+        latent=Latent(channels),
+        prediction=prediction,
+        created=datetime.date.today().isoformat(),
+        versions=Versions(__version__, torch.__version__, host),
+        statistic=Statistic(),
+        modes=modes,
+    )
 
 
 def profile_name(checkpoint: Checkpoint) -> str:

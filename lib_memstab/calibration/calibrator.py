@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lib_memstab.calibration.batches import Batch
+from lib_memstab.calibration.journal import open_journal
+from lib_memstab.calibration.plan import Plan
+from lib_memstab.calibration.work import Machine, Stopped, Work
 from lib_memstab.core.profile import Mode, Profile
 from lib_memstab.core.region import Region
-from lib_memstab.host.batches import Batch
-from lib_memstab.host.calibrate import Machine, Stopped, Work
-from lib_memstab.host.journal import open_journal
-from lib_memstab.host.plan import Plan
 
 log = logging.getLogger("memstab")
 

@@ -1,0 +1,172 @@
+"""Learning while the user generates: which images teach, what is kept on disk, and the profile that comes of it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lib_memstab.core.lessons import EACH, FEWEST, SOURCE
+from lib_memstab.core.profile import Checkpoint
+from lib_memstab.host import learner as learning
+from lib_memstab.host.matching import ENOUGH
+
+DETECT = {"mode": "detect"}
+OWN = Checkpoint("stand-in", "ab" * 32)
+REPLAY = "a replay of something"
+
+
+@pytest.fixture
+def learns(bare):
+    bare.learning = True
+    return bare
+
+
+@pytest.fixture
+def judged(extension):
+    extension.learning = True
+    return extension
+
+
+def generate(extension, count, first=0, **changes):
+    return extension.sample([f"ordinary prompt {first + place}" for place in range(count)], DETECT, **changes)
+
+
+def file(extension):
+    [found] = (extension.folder / "learned").iterdir()
+    return found
+
+
+def test_from_generations_comes_a_profile_that_the_next_one_uses(learns):
+    assert generate(learns, FEWEST - 8)[0].report.verdict == "not measured"
+    assert learns.store.names() == []
+    generate(learns, 8, 100)
+    assert learns.store.names() == ["stand-in learned"]
+    [stored] = learns.store.all()
+    assert stored.profile.modes["txt2img"].covered.prompts == SOURCE
+    assert stored.profile.checkpoint == OWN
+    picture = learns.sample([REPLAY, "ordinary prompt 216"], DETECT)
+    assert [one.report.verdict for one in picture] == ["flagged", "clear"]
+    assert picture[0].report.profile.match == "exact"
+
+
+def test_learning_changes_no_picture_and_can_be_left_off(bare, equal):
+    off = generate(bare, 4)
+    bare.learning = True
+    on = generate(bare, 4)
+    assert all(equal(one, other) for one, other in zip(off, on, strict=True))
+    assert len(bare.learner.lessons(OWN)) == 4
+    bare.learning = False
+    generate(bare, 4)
+    assert len(bare.learner.lessons(OWN)) == 4
+
+
+def test_flagged_images_teach_nothing(judged):
+    pictures = judged.sample([REPLAY, "ordinary prompt 216", REPLAY], {"mode": "suppress"})
+    assert [one.report.verdict for one in pictures] == ["suppressed", "clear", "suppressed"]
+    assert len(judged.learner.lessons(OWN)) == 1
+
+
+def test_stopped_skipped_lora_and_composed_images_teach_nothing(learns):
+    def stop_at_nine(p):
+        original = p.sampler.callback_state
+
+        def step(state):
+            if state["i"] == 9:
+                learns.state.interrupted = True
+            return original(state)
+
+        p.sampler.callback_state = step
+
+    learns.sample(["ordinary prompt 1"], DETECT, [stop_at_nine])
+    learns.state.interrupted = False
+    learns.sample(["ordinary prompt 2"], DETECT, skip_uncond_from=5)
+    network = type("Params", (), {"items": ["style", "0.8"]})()
+    learns.sample(["ordinary prompt 3"], DETECT, extra_network_data={"lora": [network]})
+    learns.sample(["ordinary prompt 4 AND ordinary prompt 5"], DETECT)
+    assert learns.learner.lessons(OWN) == []
+
+
+def test_img2img_negative_prompts_and_hires_passes_teach_their_own(learns):
+    generate(learns, 2, init_latent=torch.zeros(2, 4, 16, 16))
+    generate(learns, 2, 10, negative="blurry")
+    generate(learns, 2, 20, hires=True)
+    found = [(one.mode, one.conditions.negative, bool(one.sketch)) for one in learns.learner.lessons(OWN)]
+    assert found == [
+        *[("img2img", False, False)] * 2,
+        *[("txt2img", True, True)] * 2,
+        *[("txt2img", False, False)] * 2,
+        *[("img2img", False, False)] * 2,
+    ]
+
+
+def test_lessons_outlive_the_program_and_a_power_cut(learns, caplog):
+    generate(learns, 5)
+    with file(learns).open("a") as lines:
+        lines.write('{"mode": "txt2img", "samp')
+    again = learning.Learner(learns.host, lambda: learns.folder / "learned", learns.store.save, lambda: True)
+    assert len(again.lessons(OWN)) == 5
+    assert "left out 1 lines" in caplog.text
+    assert file(learns).read_text().count("\n") == 5
+    assert all(json.loads(line)["day"] for line in file(learns).read_text().splitlines())
+    assert "ordinary prompt" not in file(learns).read_text()
+
+
+@pytest.mark.parametrize(
+    "change", [{"offset": 39}, {"offset": -1}, {"path": []}, {"sketch": "%"}, {"mode": "video"}, {"size": [1]}]
+)
+def test_a_line_that_was_tampered_with_is_left_out(learns, change):
+    generate(learns, 2)
+    first, second = file(learns).read_text().splitlines()
+    file(learns).write_text(json.dumps({**json.loads(first), **change}) + "\n" + second + "\n")
+    again = learning.Learner(learns.host, lambda: learns.folder / "learned", learns.store.save, lambda: True)
+    assert len(again.lessons(OWN)) == 1
+
+
+def test_what_was_learned_can_be_forgotten(learns):
+    assert "Nothing has been learned" in learns.learner.line(OWN)
+    generate(learns, FEWEST)
+    [before] = learns.store.all()
+    old = [replace(one, day="2026-01-01") for one in learns.learner.lessons(OWN)]
+    learns.learner._write(file(learns), old)
+    generate(learns, 8, 200)
+    assert f"{FEWEST + 8} of your generations" in learns.learner.line(OWN)
+    assert learns.learner.forget(OWN, "2026-01-02") == 8
+    [after] = learns.store.all()
+    assert after.profile.modes["txt2img"].region.peaks.tolist() == before.profile.modes["txt2img"].region.peaks.tolist()
+    assert learns.learner.forget(OWN) == FEWEST
+    assert learns.learner.lessons(OWN) == []
+    assert file(learns).read_text() == ""
+
+
+def test_the_oldest_lessons_go_when_there_are_too_many(learns, monkeypatch):
+    monkeypatch.setattr(learning, "MOST", 16)
+    generate(learns, 12)
+    generate(learns, 6, 100)
+    kept = learns.learner.lessons(OWN)
+    assert len(kept) == 12
+    assert file(learns).read_text().count("\n") == 12
+    assert kept[-1].prompt == learning.digest("ordinary prompt 105")
+
+
+def test_one_prompt_over_and_over_makes_no_profile(learns):
+    for _ in range(6):
+        learns.sample(["ordinary prompt 7"] * 8, DETECT)
+    assert learns.store.names() == []
+    assert len(learning.ordinary(learns.learner.lessons(OWN))) <= EACH
+
+
+def test_an_error_while_learning_leaves_the_job_alone(learns, monkeypatch, caplog):
+    monkeypatch.setattr(learning, "lessons_of", lambda taught: 1 / 0)
+    assert len(generate(learns, 2)) == 2
+    assert "learned nothing from this batch (ZeroDivisionError" in caplog.text
+
+
+def test_many_images_of_the_user_come_before_a_calibration(judged):
+    generate(judged, ENOUGH // 2)
+    assert judged.sample(["ordinary prompt 216"], DETECT)[0].report.profile.name == "stand-in"
+    generate(judged, ENOUGH, 300)
+    assert "stand-in learned" in judged.store.names()
+    assert judged.sample(["ordinary prompt 216"], DETECT)[0].report.profile.name == "stand-in learned"
+    negative = judged.sample(["ordinary prompt 216"], DETECT, negative="blurry")[0].report
+    assert negative.profile.name == "stand-in"
