@@ -23,7 +23,7 @@ from lib_memstab.badge import (
     settings_from_infotext,
     settings_to_infotext,
 )
-from lib_memstab.core.report import ImageReport, PassReport, ProfileUse, StepCounts, Trace
+from lib_memstab.core.report import Heat, ImageReport, PassReport, ProfileUse, StepCounts, Trace
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = Path(__file__).parents[1] / "profiles" / "badge.schema.json"
@@ -46,6 +46,7 @@ SUPPRESSED = ImageReport(
     version="0.1.0",
     extra_evaluations=12,
     rule="late text",
+    heat=Heat(1, 3, (0.0, 0.25, 1.0)),
 )
 CLEAR = dataclasses.replace(
     SUPPRESSED,
@@ -55,6 +56,7 @@ CLEAR = dataclasses.replace(
     steps=StepCounts(20, 0, 0, None),
     passes=(),
     extra_evaluations=0,
+    heat=None,
 )
 FLAGGED = dataclasses.replace(SUPPRESSED, verdict="flagged", p_value=0.0004, mode="detect", extra_evaluations=0)
 BLIND = dataclasses.replace(

@@ -9,12 +9,22 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lib_memstab import __version__
 from lib_memstab.core.detection import Detector
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.region import Region
-from lib_memstab.core.report import DEFAULT_SENSITIVITY, ImageReport, ProfileUse, StepCounts, Trace, Verdict
+from lib_memstab.core.report import (
+    DEFAULT_SENSITIVITY,
+    HEAT_SIDE,
+    Heat,
+    ImageReport,
+    ProfileUse,
+    StepCounts,
+    Trace,
+    Verdict,
+)
 from lib_memstab.core.suppression import Evaluate, Evaluation, Flags, Rule, TextRows, spread
 
 log = logging.getLogger("memstab")
@@ -27,6 +37,21 @@ class Settings:
     mode: Literal["suppress", "detect"] = "suppress"
     sensitivity: float = DEFAULT_SENSITIVITY
     strength: float = 1.0
+
+
+def heat(delta: Tensor) -> Tensor:
+    """Where the prompt pulls: the size of `delta` [B, C, H, W] over channels, on at most 16 by 16 places, [B, h, w]."""
+    height, width = (min(side, HEAT_SIDE) for side in delta.shape[2:])
+    return functional.adaptive_avg_pool2d(delta.float().square().mean(1), (height, width)).sqrt()
+
+
+def _heat_of(pull: Tensor) -> Heat | None:
+    """What `heat` [h, w] found, as plain data; None where it is not finite."""
+    peak = float(pull.max())
+    if not 0 < peak < math.inf:
+        return None
+    height, width = pull.shape
+    return Heat(height, width, tuple(round(value, 2) for value in (pull / peak).flatten().tolist()))
 
 
 class Monitor:
@@ -54,6 +79,7 @@ class Monitor:
         self._once_in_100 = math.inf if region is None else region.threshold(100)
         self.flagged: Tensor | None = None
         self.suppressed: Tensor | None = None
+        self.heat: Tensor | None = None
         self.evaluations = 0
         self._text: Tensor | None = None
 
@@ -108,6 +134,9 @@ class Monitor:
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
         threshold = self.detector.threshold
         self.flagged = before | (excess > threshold)
+        pull = heat(evaluation.eps_cond - evaluation.eps_uncond)
+        new = spread(self.flagged & ~before, pull) > 0
+        self.heat = torch.where(new, pull, torch.zeros_like(pull) if self.heat is None else self.heat)
         flags = Flags(
             self.flagged, before, excess, step.length, step.mean.exp(), step.deviation, threshold, self._once_in_100
         )
@@ -139,12 +168,15 @@ class Monitor:
         )
         rows = torch.cat([facts, detector.broken[None], detector.late[None]]).double().T.tolist()
         curves = detector.trace().double().tolist()
-        return [self._row(row, curve, profile, host, partial) for row, curve in zip(rows, curves, strict=True)]
+        assert self.heat is not None
+        maps = self.heat.cpu()
+        return [self._row(*found, profile, host, partial) for found in zip(rows, curves, maps, strict=True)]
 
     def _row(
         self,
         row: list[float],
         curve: list[list[float]],
+        pull: Tensor,
         profile: ProfileUse | None,
         host: str,
         partial: tuple[int, int] | None,
@@ -179,6 +211,7 @@ class Monitor:
             steps=counts,
             trace=trace,
             extra=int(extra),
+            heat=_heat_of(pull) if verdict in ("flagged", "suppressed") else None,
         )
 
     def _report(
@@ -193,6 +226,7 @@ class Monitor:
         steps: StepCounts | None = None,
         trace: Trace | None = None,
         extra: int = 0,
+        heat: Heat | None = None,
     ) -> ImageReport:
         return ImageReport(
             verdict=verdict,
@@ -211,6 +245,7 @@ class Monitor:
             extra_evaluations=extra,
             strength=self.settings.strength,
             rule=self.rule.name if self.acts else "",
+            heat=heat,
         )
 
     def _give_up(self, error: Exception) -> None:

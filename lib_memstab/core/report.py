@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 SCHEMA = 1
 """Number of the badge format: fields may be added under it, meanings never change."""
 
+HEAT_SIDE = 16
+"""Most rows and columns of a map of where an image was flagged."""
+
 MAX_TEXT = 2000
 """Longest text of one field, in characters."""
 
@@ -106,6 +109,20 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class Heat:
+    """Where in the picture the prompt pulled when it was flagged: rows from the top, 0 nowhere to 1 most of all."""
+
+    height: int
+    width: int
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        fits = 1 <= self.height <= HEAT_SIDE and 1 <= self.width <= HEAT_SIDE
+        if not (fits and len(self.values) == self.height * self.width and all(0 <= one <= 1 for one in self.values)):
+            raise ReportError(f"a map has up to {HEAT_SIDE} rows and columns of values from 0 to 1")
+
+
+@dataclass(frozen=True)
 class PassReport:
     """One sampling pass of an image made in several, such as hires fix; the fields mean what `ImageReport`'s mean.
 
@@ -147,6 +164,7 @@ class ImageReport:
         extra_evaluations: denoiser evaluations this image cost beyond the sampler's own.
         strength: the job's setting of how firmly to suppress.
         rule: name of the suppression rule; empty without one.
+        heat: where the pass that decides the verdict was flagged; None where it was not.
     """
 
     verdict: Verdict
@@ -165,6 +183,7 @@ class ImageReport:
     extra_evaluations: int = 0
     strength: float = 1.0
     rule: str = ""
+    heat: Heat | None = None
 
     def __post_init__(self) -> None:
         _check_p_value(self.p_value)

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib_memstab.core.calibration import learn, on_grid
 from lib_memstab.core.measurement import PathLength, measure
-from lib_memstab.core.monitor import Monitor, Settings
+from lib_memstab.core.monitor import Monitor, Settings, heat
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, Rule, TextRows
 
 SIGMAS = np.exp(np.linspace(np.log(14.6), np.log(0.03), 20))
@@ -217,3 +217,25 @@ def test_the_loop_never_makes_the_host_wait(region, mode):
     with HostWaits() as waits:
         play(monitor, [0.02, 0.3, 0.025])
     assert waits.count == 0
+
+
+def test_a_flagged_image_says_where_the_prompt_pulled(region):
+    monitor = Monitor(region, Settings("detect"), RULES["none"](1.0), GUIDANCE)
+    for sigma, cond, uncond in evaluations([0.02, 0.02]):
+        local = cond.clone()
+        local[1, :, 2:4, 5:7] += 3 * (cond - uncond).abs().amax() + 1
+        monitor.evaluated(cond, sigma, local, uncond, cond)
+    clear, flagged = monitor.reports(2)
+    assert (clear.verdict, flagged.verdict) == ("clear", "flagged")
+    assert clear.heat is None
+    assert (flagged.heat.height, flagged.heat.width) == (8, 8)
+    hot = np.array(flagged.heat.values).reshape(8, 8) > 0.5
+    assert hot[2:4, 5:7].all()
+    assert hot.sum() == 4
+
+
+@pytest.mark.parametrize(("size", "expected"), [((64, 48), (16, 16)), ((8, 24), (8, 16)), ((5, 5), (5, 5))])
+def test_the_map_is_small_whatever_the_picture(size, expected):
+    found = heat(torch.randn(2, 4, *size).half())
+    assert tuple(found.shape) == (2, *expected)
+    assert found.dtype == torch.float32
