@@ -69,6 +69,11 @@ COMMANDS = {
         "list, show, check, merge and plot profiles",
         f"{PROGRAM} profile show memstab-lab",
     ),
+    "audit": Command(
+        "lib_memstab.evidence.audit_command",
+        "tell which pictures in folders are flagged, suppressed, clear or without a badge",
+        f"{PROGRAM} audit outputs --csv audit.csv",
+    ),
     "plot": Command(
         "lib_memstab.plot_command",
         "draw a picture's path against the stability region, from its badge alone",
