@@ -136,6 +136,7 @@ def add_pages(_: Any, app: Any) -> None:
             sampler_names,
             scheduler_names,
             SAMPLING.size,
+            options.output_folders,
             credentials,
         ),
     )

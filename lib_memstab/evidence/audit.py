@@ -110,6 +110,14 @@ def summary(rows: Iterable[Row]) -> dict[State, int]:
     return {state: counts[state] for state in STATES}
 
 
+def moment(text: str) -> datetime:
+    """A local day or time such as 2026-11-25 or 2026-11-25T18:00; ValueError if it is none."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (OverflowError, OSError) as error:
+        raise ValueError(str(error)) from error
+
+
 def _files(paths: Iterable[Path], recursive: bool, links: bool) -> Iterator[tuple[Path, str]]:
     """Every file to read, once, and every folder that cannot be listed with the reason, in the order of names."""
     seen: set[object] = set()

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from lib_memstab.cli import BAD_USE, FINDING, UseError, columns
 from lib_memstab.core.files import write_whole
-from lib_memstab.evidence.audit import STATES, Progress, Row, State, audit, summary
+from lib_memstab.evidence.audit import STATES, Progress, Row, State, audit, moment, summary
 
 log = logging.getLogger("memstab")
 
@@ -134,8 +134,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _date(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError, OSError):
+        return moment(text)
+    except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no date such as 2026-11-25 or 2026-11-25T18:00") from None
 
 
