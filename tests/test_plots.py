@@ -88,7 +88,7 @@ def test_every_measured_pass_has_axes_of_its_own():
 
 
 def test_a_badge_without_a_path_says_so():
-    with pytest.raises(plots.PlotError, match="nothing was measured, .* no profile"):
+    with pytest.raises(plots.PlotError, match=r"nothing was measured, .* no profile"):
         plots.badge_figure(BLIND)
     many = PassReport("base", "clear", "", 1.0, 0.5, None, CLEAR.steps, TRACE)
     with pytest.raises(plots.PlotError, match="50000 passes"):

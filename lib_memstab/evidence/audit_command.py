@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps({"counts": counts, "rows": [row.to_dict() for row in rows]}, indent=1) + "\n")
     else:
         listed = [row for row in rows if args.all or args.only or row.state in _TOLD or row.contradiction]
-        sys.stdout.write(words(counts, listed))
+        sys.stdout.write(words(counts, sorted(listed, key=lambda row: STATES.index(row.state))))
     return FINDING if counts["flagged"] else 0
 
 
