@@ -62,7 +62,7 @@ def test_what_is_listed_and_the_exit_code(call, folder):
     assert len(call(folder, "--all")[1].splitlines()) == 5 + 2 + 4
     code, told, _ = call(folder, "--flat", "--only", "clear", "not-measured")
     assert code == 0
-    assert [line.split()[0] for line in told.split("\n\n")[1].splitlines()[1:]] == ["clear", "not"]
+    assert [line.split()[0] for line in told.split("\n\n")[1].splitlines()[1:]] == ["not", "clear"]
     (folder / "empty").mkdir()
     assert call(folder / "empty") == (0, "0 files\n", "")
     assert call(folder, "--since", "2999-01-01")[:2] == (0, "0 files\n")
