@@ -107,12 +107,13 @@ class Store:
 
     def export(self, name: str) -> bytes:
         """A profile's file, byte for byte as MemStab writes it today; ProfileError if there is no usable one."""
-        stored = self._find(name)
+        stored = self.find(name)
         if stored.profile is None:
             raise ProfileError(stored.error)
         return stored.profile.to_bytes()
 
-    def _find(self, name: str) -> Stored:
+    def find(self, name: str) -> Stored:
+        """The profile file of that name, usable or not; ProfileError if there is none."""
         stored = self.all()
         for one in stored:
             if one.name == name:
@@ -121,7 +122,7 @@ class Store:
         raise ProfileError(f"there is no profile {name[:80]!r}: {choice}")
 
     def _own(self, name: str, refused: str) -> Stored:
-        stored = self._find(name)
+        stored = self.find(name)
         if not stored.own:
             raise ProfileError(f"{name} ships with MemStab and cannot be {refused}")
         return stored

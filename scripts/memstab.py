@@ -8,11 +8,11 @@ from typing import Any
 
 from modules import paths, script_callbacks, scripts, sd_samplers, sd_schedulers, shared
 
+from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.core.profile import Checkpoint
-from lib_memstab.host import accordion, images, matching, options
+from lib_memstab.host import accordion, images, matching, options, tab
 from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields
 from lib_memstab.host.a1111_calibrate import Sampling
-from lib_memstab.host.calibrator import Calibrator
 from lib_memstab.host.facts import Applied, PassFacts
 from lib_memstab.host.hooks import Hooks
 from lib_memstab.host.learner import Learner
@@ -142,9 +142,16 @@ def add_pages(_: Any, app: Any) -> None:
     )
 
 
+def add_tab() -> list[tuple[Any, str, str]]:
+    """MemStab's own tab."""
+    behind = tab.Behind(STORE, CALIBRATOR, status, HOST.loaded, SAMPLING.size, sampler_names, scheduler_names)
+    return [(tab.build(behind), TITLE, tab.NAME)]
+
+
 script_callbacks.on_cfg_denoiser(TAP.before)
 script_callbacks.on_cfg_denoised(TAP.denoised)
 script_callbacks.on_cfg_after_cfg(TAP.after)
 script_callbacks.on_before_image_saved(images.carry)
+script_callbacks.on_ui_tabs(add_tab)
 script_callbacks.on_ui_settings(options.add_options)
 script_callbacks.on_app_started(add_pages)

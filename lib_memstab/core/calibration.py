@@ -1,15 +1,23 @@
-"""From ordinary trajectories to a region: what a calibration measures on its way."""
+"""From ordinary trajectories to a region: paths are recorded, replays left out, the spreads of bands pooled."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib_memstab.core.learning import on_grid
 from lib_memstab.core.measurement import Measurement, PathLength
-from lib_memstab.core.region import FloatArray
+from lib_memstab.core.region import GRID, MIN_TRAJECTORIES, Band, Conditions, FloatArray, Region, RegionError
+
+REPLAY = 3.5
+"""Robust deviations above the others of its band at which a trajectory is no ordinary one."""
+
+_ROUNDS = 8
+"""Most times that replays are looked for: with each one gone, the others' spread is better known."""
 
 
 class Recorder:
@@ -18,11 +26,20 @@ class Recorder:
     def __init__(self) -> None:
         self._path = PathLength()
         self._curve: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._first: Tensor | None = None
 
     def update(self, measurement: Measurement) -> None:
         """Take one evaluation of the batch."""
-        length = self._path.update(measurement.sigma, measurement.update_norm(), measurement.valid)
+        norm = measurement.update_norm()
+        if self._first is None:
+            self._first = norm
+        length = self._path.update(measurement.sigma, norm, measurement.valid)
         self._curve.append((measurement.sigma, length, measurement.valid))
+
+    def response(self) -> FloatArray:
+        """Update norms at the first evaluation, [B]: how much a prompt moves the model."""
+        assert self._first is not None
+        return self._first.double().cpu().numpy()
 
     def whole(self) -> NDArray[np.bool_]:
         """Whether every evaluation of an image could be measured, [B]."""
@@ -42,3 +59,117 @@ class Recorder:
             else:
                 rows.append(np.full_like(on_grid(np.ones(1), np.zeros(1)), np.nan))
         return np.stack(rows), sigma[0]
+
+
+def on_grid(sigma: FloatArray, log_length: FloatArray) -> FloatArray:
+    """One trajectory's log path lengths [steps] at noise levels [steps], brought to the grid [K].
+
+    NaN where the trajectory did not come: above its first and below its last noise level (half a grid step of slack).
+    """
+    order = np.argsort(np.log(sigma), kind="stable")
+    place, value = np.log(sigma)[order], log_length[order]
+    slack = (GRID[1] - GRID[0]) / 2
+    inside = (place[0] - slack <= GRID) & (place[-1] + slack >= GRID)
+    return np.where(inside, np.interp(GRID, place, value), np.nan)
+
+
+def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None) -> Region:
+    """The region of ordinary trajectories, `curves` [N, K] as `on_grid` gives them (NaN where one did not come).
+
+    `conditions` says how each was sampled (default: all alike); each set of conditions gets a band of its own. A
+    trajectory more than `REPLAY` robust deviations above the others of its band is taken for a replay that was among
+    the prompts, and left out. Bands have a mean each; of their deviations, which few trajectories tell little about,
+    four bands and more speak together (`_pooled`).
+
+    Raises:
+        RegionError: for fewer than 8 trajectories in a band, or where they do not overlap.
+    """
+    sampled = [Conditions()] * len(curves) if conditions is None else list(conditions)
+    kinds = sorted(set(sampled), key=Conditions.key)
+    if len(curves) < MIN_TRAJECTORIES * max(1, len(kinds)):
+        raise RegionError(f"{len(curves)} trajectories make no region: calibrate with at least {MIN_TRAJECTORIES}")
+    moments = [_moments(kind, curves[np.array([one == kind for one in sampled])]) for kind in kinds]
+    reached = np.any([own.levels for own in moments], axis=0)
+    grid = GRID[reached]
+    own = np.stack([np.interp(grid, GRID[one.levels], np.log(one.deviation)) for one in moments])
+    pooled = _pooled(kinds, [len(one.gaps) for one in moments], own)
+    bands, peaks = [], []
+    for one, alone, together in zip(moments, own, [None] * len(own) if pooled is None else pooled, strict=True):
+        mean = np.interp(grid, GRID[one.levels], one.mean)
+        bands.append(Band(one.conditions, mean, np.exp(alone if together is None else together), len(one.gaps)))
+        # Each trajectory is held against the others alone: it has no part in their mean and deviation.
+        scale = one.deviation_of_others
+        if together is not None:
+            scale = np.exp(np.interp(GRID[one.levels], grid, together))[None]
+        peaks.append(np.nanmax(one.gaps_of_others / scale, axis=1))
+    return Region(grid, tuple(bands), np.sort(np.concatenate(peaks)))
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """One band's own: `levels` bool [K] where enough trajectories came, the rest on these levels [K'].
+
+    `gaps` [N, K'] are the trajectories' distances from the mean, NaN where one did not come.
+    """
+
+    conditions: Conditions
+    levels: np.ndarray
+    mean: FloatArray
+    deviation: FloatArray
+    gaps: FloatArray
+    gaps_of_others: FloatArray
+    deviation_of_others: FloatArray
+
+
+def _moments(conditions: Conditions, curves: FloatArray) -> _Moments:
+    levels = np.isfinite(curves).sum(axis=0) >= MIN_TRAJECTORIES
+    if levels.sum() < 2:
+        raise RegionError("the calibration trajectories share no noise levels: calibrate with one sampler and size")
+    kept = _without_replays(curves[:, levels])
+    finite = np.isfinite(kept)
+    count = finite.sum(axis=0)
+    mean = np.where(finite, kept, 0.0).sum(axis=0) / count
+    gaps = kept - mean
+    squares = np.where(finite, gaps**2, 0.0)
+    deviation = np.sqrt(squares.sum(axis=0) / (count - 1))
+    if (deviation <= 0).any():
+        raise RegionError("all calibration trajectories are equal: calibrate with different prompts and seeds")
+    # Leave one out in closed form.
+    others = np.maximum(squares.sum(axis=0) - squares * count / (count - 1), 1e-12) / (count - 2)
+    return _Moments(conditions, levels, mean, deviation, gaps, gaps * count / (count - 1), np.sqrt(others))
+
+
+def _without_replays(curves: FloatArray) -> FloatArray:
+    """The curves that stay below `REPLAY` robust deviations of each other; of n curves 1 + 2 / n times as many.
+
+    Robust: from the median, by the absolute deviation from it. Few curves know that badly level by level, so half of it
+    (geometrically) is the plain deviation's share of the level, scaled to the absolute ones of all levels.
+    """
+    kept = np.ones(len(curves), dtype=bool)
+    for _ in range(_ROUNDS):
+        gaps = curves - np.nanmedian(curves[kept], axis=0)
+        plain = np.maximum(np.sqrt(np.nanmean(gaps[kept] ** 2, axis=0)), 1e-12)
+        ratio = 1.4826 * np.nanmedian(np.abs(gaps[kept]), axis=0) / plain
+        spread = np.maximum(plain * np.sqrt(ratio * np.nanmedian(ratio)), 1e-12)
+        low = np.nanmax(gaps / spread, axis=1) <= REPLAY * (1 + 2 / len(curves))
+        if low.sum() < MIN_TRAJECTORIES or (low == kept).all():
+            break
+        kept = low
+    return curves[kept]
+
+
+def _pooled(kinds: Sequence[Conditions], counts: Sequence[int], own: FloatArray) -> FloatArray | None:
+    """Log deviations [bands, K] by what all bands say together; `own` [bands, K] is what each says by itself.
+
+    A linear fit over log guidance, log start and negative prompt, as far as these differ among the bands, weighted by
+    `counts`. A band's own deviation hangs on its few farthest trajectories; the fit, on all. None with too few bands.
+    """
+    columns = [np.log([kind.guidance for kind in kinds]), np.log([kind.start for kind in kinds])]
+    features = [np.ones(len(kinds)), *(column for column in columns if np.ptp(column) >= np.log(2))]
+    if len({kind.negative for kind in kinds}) == 2:
+        features.append(np.array([float(kind.negative) for kind in kinds]))
+    if len(kinds) < len(features) + 2:
+        return None
+    root = np.sqrt(np.array(counts, dtype=np.float64))[:, None]
+    table = np.stack(features, axis=1)
+    return table @ np.linalg.lstsq(table * root, own * root, rcond=None)[0]

@@ -2,7 +2,7 @@
 
 A lesson is an image's path with what it was sampled under, a digest of its prompt and a sketch of its latents. Flagged
 images give no lessons; of what is left, replays are told by two looks: a prompt whose pictures are alike whatever the
-seed teaches nothing (Carlini et al. 2023), and neither does a path far above the others (`learning`).
+seed teaches nothing (Carlini et al. 2023), and neither does a path far above the others (`calibration`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lib_memstab.core.learning import learn
+from lib_memstab.core.calibration import learn
 from lib_memstab.core.profile import Calibration, Covered, Mode
 from lib_memstab.core.region import GRID, MIN_TRAJECTORIES, Conditions, FloatArray
 

@@ -16,13 +16,13 @@ from modules.processing import (
 )
 from torch import Tensor
 
+from lib_memstab.calibration.batches import Batch, Sampled
+from lib_memstab.calibration.plan import Plan
 from lib_memstab.core.calibration import Recorder
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.profile import Checkpoint, Prediction
 from lib_memstab.host import tap
 from lib_memstab.host.a1111 import WebUI, network_names
-from lib_memstab.host.batches import Batch, Sampled
-from lib_memstab.host.plan import Plan
 from lib_memstab.host.rows import Parts, read
 
 TASK = "task(memstab-calibration)"
@@ -34,7 +34,6 @@ class Recording:
 
     def __init__(self) -> None:
         self.recorder = Recorder()
-        self.response: Tensor | None = None
         self.error: Exception | None = None
         self._parts: Parts | None = None
 
@@ -50,10 +49,7 @@ class Recording:
                 batch = params.denoiser.sampler.sampler_extra_args["cond"].batch
                 self._parts = Parts.of([[part.weight for part in own] for own in batch], out.device)
             rows = read(params.x, params.sigma, out, self._parts, getattr(params.denoiser, "alphas", None))
-            measurement = measure(rows.sigma, rows.judged, rows.eps_uncond)
-            self.recorder.update(measurement)
-            if self.response is None:
-                self.response = measurement.update_norm()
+            self.recorder.update(measure(rows.sigma, rows.judged, rows.eps_uncond))
         except Exception as error:  # noqa: BLE001 - raised again when the job is over, where the host does not swallow it
             self.error = error
 
@@ -177,6 +173,5 @@ class Sampling:
         if recording.error is not None:
             raise recording.error
         curves, starts = recording.recorder.curves()
-        assert recording.response is not None
         assert finished.latents is not None
-        return Sampled(curves, starts, recording.response.double().cpu().numpy(), finished.latents)
+        return Sampled(curves, starts, recording.recorder.response(), finished.latents)

@@ -12,9 +12,9 @@ import gradio as gr
 from modules.ui_components import InputAccordion
 
 from lib_memstab import badge
+from lib_memstab.calibration.calibrator import Calibrator
+from lib_memstab.calibration.plan import SCALES, read_plan
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host.calibrator import Calibrator
-from lib_memstab.host.plan import SCALES, read_plan
 from lib_memstab.settings import TABLE, TITLE, Setting, SettingsError, row
 
 SAMPLING = ("sampling", "scheduler", "steps", "width", "height", "cfg_scale")

@@ -17,13 +17,13 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from lib_memstab import __version__
+from lib_memstab.calibration.calibrator import Calibrator
+from lib_memstab.calibration.plan import read_plan
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.report import SCHEMA, ImageReport
 from lib_memstab.evidence.audit import STATES
 from lib_memstab.host.audit import ForbiddenError, answer, read_audit
-from lib_memstab.host.calibrator import Calibrator
 from lib_memstab.host.learner import Learner
-from lib_memstab.host.plan import read_plan
 from lib_memstab.settings import TABLE, TITLE, SettingsError, read_args
 from lib_memstab.store import SHIPPED, Store
 

@@ -12,7 +12,7 @@ from lib_memstab.core.report import AUTOMATIC
 from lib_memstab.host.facts import Applied, PassFacts
 from lib_memstab.store import Stored
 
-CALIBRATE = "click Calibrate in MemStab's panel, or POST /memstab/v1/calibrate"
+CALIBRATE = "click Calibrate in MemStab's tab or panel, or POST /memstab/v1/calibrate"
 ENOUGH = 64
 """Images of the user's own from which what was learned of them comes before a calibration."""
 

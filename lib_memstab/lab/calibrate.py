@@ -1,145 +1,171 @@
-"""Calibrate the lab model: ordinary prompts sampled and measured, and the profile that comes of it.
+"""Calibrate the lab model, by the very calibration that a WebUI runs (`lib_memstab.calibration`), on the lab's sampler.
 
-One profile, one region a mode, by a rule that is stated and not tuned to any cell of the bench: Euler, 20 steps, the
-training size. txt2img goes round `WAYS`, guidance with or without a negative prompt (another calibration prompt);
-img2img starts from ordinary scenes at strengths going round `STRENGTHS`. Prompts are the split's calibration prompts,
-which no table uses.
+By default with the split's calibration prompts, which no table uses; with `--stranger` as a checkpoint is calibrated of
+which nobody knows a prompt.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import hashlib
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from lib_memstab import __version__
+from lib_memstab.calibration.batches import Batch, Sampled
+from lib_memstab.calibration.journal import open_journal
+from lib_memstab.calibration.plan import SCALES, Plan
+from lib_memstab.calibration.work import Work, new_profile
 from lib_memstab.core import profile as profiles
-from lib_memstab.core.learning import learn
-from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Mode, Profile, Statistic, Versions
-from lib_memstab.core.region import Conditions, FloatArray
-from lib_memstab.lab import scenes
-from lib_memstab.lab.corpus import scene_of
-from lib_memstab.lab.experiment import CHECKPOINT, PROFILE, load_lab_model, load_splits, record
-from lib_memstab.lab.sampling import Job
+from lib_memstab.core.profile import Calibration, Checkpoint, Mode, Prediction, Profile
+from lib_memstab.lab.experiment import CHECKPOINT, PROFILE, Watching, load_lab_model, load_splits
+from lib_memstab.lab.sampling import Job, sample
 from lib_memstab.lab.sd1_layout import LabModel
+from lib_memstab.lab.tools import workers
 
 log = logging.getLogger("memstab.lab")
 
-WAYS = (
-    (7.5, False),
-    (1.0, False),
-    (7.5, False),
-    (3.0, False),
-    (7.5, False),
-    (12.0, False),
-    (7.5, True),
-    (7.5, False),
+HOST = "memstab lab"
+END_OF_WORD = "</w>"
+OWN = Plan(
+    sampler=Job.sampler,
+    scheduler="Automatic",
+    steps=Job.steps,
+    width=Job.width,
+    height=Job.height,
+    guidance=(7.5, 1.0, 3.0, 12.0),
+    trajectories=512,
+    batch_size=64,
 )
-STRENGTHS = (0.75, 0.5, 0.9, 0.3)
-SEED = 700_000
+"""The shipped profile's calibration, but for its prompts."""
+
+STRANGER = replace(OWN, guidance=SCALES, trajectories=256)
 
 
-def calibration_jobs(prompts: Sequence[str], mode: Mode, first: int) -> list[Job]:
-    """Jobs of each way of sampling in turn; `first` seeds the first prompt."""
-    count = len(WAYS if mode == "txt2img" else STRENGTHS)
-    jobs = []
-    for index in range(count):
-        texts = list(prompts[index::count])
-        job = Job(texts, [first + index + count * place for place in range(len(texts))])
-        if mode == "img2img":
-            jobs.append(replace(job, strength=STRENGTHS[index]))
-            continue
-        guidance, negative = WAYS[index]
-        jobs.append(replace(job, guidance=guidance, negative=[*texts[1:], *texts[:1]] if negative else ""))
-    return jobs
-
-
-def measure_jobs(jobs: Sequence[Job], mode: Mode) -> tuple[FloatArray, list[Conditions]]:
-    """Curves [N, K] of these jobs and what each was sampled under; img2img gets a scene of its own for every seed."""
+def sample_batch(batch: Batch) -> Sampled:
+    """Sample a calibration's batch with the lab model."""
     torch.set_num_threads(1)
-    model = load_lab_model()
-    curves, conditions = [], []
-    for job in jobs:
-        start = job
-        if mode == "img2img":
-            pictures = torch.cat([scenes.render(scene_of(seed)) for seed in job.seeds])
-            with torch.no_grad():
-                start = replace(job, init=torch.cat([model.encode_images(part) for part in pictures.split(32)]))
-        _, own, first = record(model, start)
-        curves.append(own)
-        conditions += [Conditions(job.guidance, round(float(sigma), 3), bool(job.negative)) for sigma in first]
-    return np.concatenate(curves), conditions
+    job = Job(
+        batch.prompts,
+        batch.seeds,
+        negative=batch.negatives if any(batch.negatives) else "",
+        sampler=batch.way.sampler,
+        guidance=batch.way.guidance,
+        steps=batch.steps,
+        init=None if batch.init is None else batch.init.float(),
+        strength=batch.way.strength,
+    )
+    watching = Watching()
+    latents = sample(load_lab_model(), job, watching)
+    curves, starts = watching.recorder.curves()
+    return Sampled(curves, starts, watching.recorder.response(), latents.half())
 
 
-def calibrate_mode(prompts: Sequence[str], mode: Mode, workers: int) -> Calibration:
-    """One mode's region from these prompts, shared out to `workers` processes of one thread."""
-    parts = [calibration_jobs(prompts[rank::workers], mode, SEED + 10_000 * rank) for rank in range(workers)]
-    with ProcessPoolExecutor(workers) as pool:
-        measured = list(pool.map(partial(measure_jobs, mode=mode), parts))
-    curves = np.concatenate([part for part, _ in measured])
-    conditions = [one for _, part in measured for one in part]
-    guidance = [one.guidance for one in conditions]
-    region = learn(curves, conditions)
-    covered = Covered(
-        samplers=("Euler",),
-        schedulers=("Automatic",),
-        steps=(Job.steps, Job.steps),
-        guidance=(min(guidance), max(guidance)),
-        sizes=((Job.height // 8, Job.width // 8),),
-        trajectories=region.count,
-        prompts="the lab's calibration split: captions, never-seen titles, both joined, bare words",
-    )
-    log.info(
-        "%s: %d trajectories, %d left out as replays, 1 in 100 at score %.2f, 1 in 1000 at %.2f",
-        mode,
-        region.count,
-        len(curves) - region.count,
-        region.threshold(100),
-        region.threshold(1000),
-    )
-    return Calibration(region, covered)
+class Lab:
+    """The lab as a calibration needs it: `jobs` processes share each batch."""
+
+    name = HOST
+
+    def __init__(self, jobs: int) -> None:
+        self._pool, self._jobs = workers(jobs), jobs
+
+    def checkpoint(self) -> Checkpoint:
+        """The lab model."""
+        return lab_checkpoint()
+
+    def prediction(self) -> Prediction:
+        """What it predicts."""
+        return load_lab_model().config.prediction_type
+
+    def networks(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        """None: the lab has no LoRAs."""
+        return ()
+
+    def vocabulary(self) -> Sequence[str]:
+        """Words of its tokenizer, the most frequent first."""
+        entries = sorted(load_lab_model().tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+        return [entry.removesuffix(END_OF_WORD) for entry, _ in entries if entry.endswith(END_OF_WORD)]
+
+    def run(self, work: Callable[[], None], batches: int) -> None:
+        """Do `work` now."""
+        work()
+
+    def interrupt(self) -> None:
+        """Nothing: on the command line Ctrl+C ends it, and the journal keeps what was measured."""
+
+    def sample(self, plan: Plan, batch: Batch) -> Sampled:
+        """Sample a batch, a part of it in each process."""
+        parts = [batch.part(range(rank, len(batch.prompts), self._jobs)) for rank in range(self._jobs)]
+        done = list(self._pool.map(sample_batch, [part for part in parts if part.prompts]))
+        places = [place for rank in range(self._jobs) for place in range(rank, len(batch.prompts), self._jobs)]
+        order = np.argsort(places)
+        latents = [one.latents for one in done if one.latents is not None]
+        return Sampled(
+            np.concatenate([one.curves for one in done])[order],
+            np.concatenate([one.starts for one in done])[order],
+            np.concatenate([one.response for one in done])[order],
+            torch.cat(latents)[order],
+        )
+
+
+def lab_checkpoint() -> Checkpoint:
+    """The lab model's name and hash."""
+    return Checkpoint(CHECKPOINT.stem, hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest())
 
 
 def lab_profile(model: LabModel, modes: Mapping[Mode, Calibration]) -> Profile:
     """The lab model's profile, with these calibrations, as of today."""
-    digest = hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest()
-    return Profile(
-        name=PROFILE.stem,
-        checkpoint=Checkpoint(CHECKPOINT.name, digest),
-        latent=Latent(model.config.latent_channels),
-        prediction=model.config.prediction_type,
-        created=datetime.date.today().isoformat(),
-        versions=Versions(__version__, torch.__version__, "memstab lab"),
-        statistic=Statistic(),
-        modes=modes,
-    )
+    config = model.config
+    return new_profile(PROFILE.stem, lab_checkpoint(), config.latent_channels, config.prediction_type, HOST, modes)
+
+
+def calibrate(plan: Plan, jobs: int, unfinished: Path) -> Profile:
+    """The profile of this plan; what was measured before a stop lies in the folder `unfinished` until it is done."""
+    lab = Lab(jobs)
+    journal = open_journal(unfinished, lab.checkpoint(), plan)
+    total, done = plan.images(), 0
+
+    def sampled(batch: Batch, now: bool) -> None:
+        nonlocal done
+        done += len(batch.prompts)
+        if now:
+            log.info("%d of %d images", done, total)
+
+    work = Work(lab, journal, replace(plan, name=PROFILE.stem), lambda: False, log.info, sampled)
+    profile = work.profile()
+    journal.close()
+    log.info("%d prompts that replay a picture were left out", work.replays)
+    for mode, calibration in profile.modes.items():
+        region = calibration.region
+        bounds = ", ".join(f"1 in {stated} at {region.threshold(stated):.2f}" for stated in (10, 100, 1000))
+        log.info("%s: %d trajectories, %s deviations", mode, region.count, bounds)
+    return profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m lib_memstab calibrate`."""
-    parser.add_argument("--trajectories", type=int, default=512, help="ordinary prompts in each mode, at most 512")
+    parser.add_argument("--trajectories", type=int, help="ordinary images in each mode")
+    parser.add_argument(
+        "--stranger", action="store_true", help="choose prompts as for a checkpoint of which nobody knows a prompt"
+    )
     parser.add_argument("--out", type=Path, default=PROFILE.parent, help="folder of the profile")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Calibrate both modes and save the profile."""
-    prompts = load_splits()["calibration"][: args.trajectories]
-    modes: tuple[Mode, ...] = ("txt2img", "img2img")
-    calibrations = {mode: calibrate_mode(prompts, mode, args.jobs) for mode in modes}
-    profile = lab_profile(load_lab_model(), calibrations)
+    """Calibrate both modes and save the profile; 2 for too few trajectories."""
+    plan = STRANGER if args.stranger else replace(OWN, prompts=tuple(load_splits()["calibration"]))
+    plan = replace(plan, trajectories=args.trajectories or plan.trajectories)
+    if plan.trajectories < plan.fewest():
+        log.error("calibrate: %d trajectories are too few for its bands: at least %d", plan.trajectories, plan.fewest())
+        return 2
     args.out.mkdir(parents=True, exist_ok=True)
-    path = profiles.save(profile, args.out)
-    sys.stdout.write(json.dumps({"profile": str(path), "checksum": profile.checksum}) if args.json else f"{path}\n")
+    path = profiles.save(calibrate(plan, args.jobs, args.out / "unfinished"), args.out)
+    sys.stdout.write(json.dumps({"profile": str(path)}) if args.json else f"{path}\n")
     return 0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lib_memstab.core.learning import learn
+from lib_memstab.core.calibration import learn
 from lib_memstab.core.region import Conditions, FloatArray
 from lib_memstab.lab.recording import Recording, cut, join, record_calibration, record_trials
 from lib_memstab.lab.statistics import auc

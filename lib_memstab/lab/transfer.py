@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from lib_memstab.core.learning import learn
+from lib_memstab.calibration.batches import SEED
+from lib_memstab.core.calibration import learn
 from lib_memstab.core.matching import match
 from lib_memstab.core.profile import Calibration, Covered, Profile
 from lib_memstab.core.region import Region
-from lib_memstab.lab.calibrate import SEED, lab_profile
+from lib_memstab.lab.calibrate import lab_profile
 from lib_memstab.lab.experiment import load_splits
 from lib_memstab.lab.recording import Recording, record_calibration, record_trials
 from lib_memstab.lab.sampling import SAMPLERS, Job

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib_memstab.core import lessons
-from lib_memstab.core.learning import learn
+from lib_memstab.core.calibration import learn
 from lib_memstab.core.lessons import (
     EACH,
     FEWEST,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib_memstab.core.learning import learn
+from lib_memstab.core.calibration import learn
 from lib_memstab.core.merging import merge
 from lib_memstab.core.profile import Calibration, Checkpoint, Latent, ProfileError, Versions, from_bytes
 from lib_memstab.core.region import GRID, Conditions

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib_memstab.core.learning import learn, on_grid
+from lib_memstab.core.calibration import learn, on_grid
 from lib_memstab.core.measurement import PathLength, measure
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, Rule, TextRows

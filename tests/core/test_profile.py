@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -331,7 +332,7 @@ def test_an_interrupted_save_leaves_the_old_file_and_no_other(tmp_path, monkeypa
     def fail(handle):
         raise OSError("disk full")
 
-    monkeypatch.setattr(profiles.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(ProfileError, match="disk full"):
         save(dataclasses.replace(PROFILE, created="2027-01-01"), tmp_path)
     assert list(tmp_path.iterdir()) == [path]

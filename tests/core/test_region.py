@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib_memstab.core.learning import learn, on_grid
+from lib_memstab.core.calibration import learn, on_grid
 from lib_memstab.core.region import GRID, Band, Conditions, Region, RegionError, at_start, interpolate
 
 

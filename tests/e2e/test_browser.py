@@ -1,8 +1,13 @@
-"""The panel in a real browser: switched on by a click, restored by pasting, carried to img2img."""
+"""Panel and tab in a real browser: what a click, a pasted infotext and a file do, and what is seen of it."""
 
+import re
 import shutil
+from dataclasses import replace
 
 import pytest
+
+from lib_memstab.core import profile as profiles
+from lib_memstab.store import SHIPPED
 
 pytestmark = pytest.mark.e2e
 
@@ -100,3 +105,116 @@ def test_a_generated_picture_is_badged_and_sent_to_img2img_with_its_settings(pag
     page.click("#txt2img_send_to_img2img")
     page.wait_for_function("document.querySelector('#script_img2img_memstab_enable-checkbox input').checked")
     assert settings(page, "img2img") == (True, "detect", 250, 0.5)
+
+
+NAME = "from the tab"
+HALF_DONE = r"(3\d|4\d|5\d) of 80 images"
+
+
+@pytest.fixture
+def tab(page):
+    """The page with MemStab's tab open and filled in for a small calibration."""
+    open_tab(page)
+    page.wait_for_function("document.querySelector('#memstab_width input').value == 128")
+    for name, value in {"steps": "12", "guidance": "7", "trajectories": "40", "batch_size": "2", "name": NAME}.items():
+        page.fill(f"#memstab_{name} :is(input, textarea)", value)
+    page.uncheck("#memstab_img2img input")
+    return page
+
+
+def open_tab(page):
+    page.click("#tabs > .tab-nav > button:has-text('MemStab')")
+
+
+def open_profiles(page):
+    page.click("#tab_memstab button:has-text('Profiles')")
+    page.wait_for_selector("#memstab_table table")
+
+
+def upload(page, field, name, data):
+    kind = "application/json" if name.endswith("json") else "text/plain"
+    page.set_input_files(f"#memstab_{field} input[type=file]", {"name": name, "mimeType": kind, "buffer": data})
+    page.wait_for_function(
+        "([field, name]) => document.querySelector(field).innerText.includes(name)", arg=[f"#memstab_{field}", name[:4]]
+    )
+
+
+def choose(page, field, name):
+    page.click(f"#memstab_{field} input")
+    page.click(f"#memstab_{field} ul.options li[data-value='{name}']")
+
+
+def wait_for_words(page, field, words):
+    page.wait_for_function(
+        "([field, words]) => new RegExp(words).test(document.querySelector(field).innerText)",
+        arg=[f"#memstab_{field}", words],
+    )
+
+
+def delete(page, name):
+    choose(page, "chosen", name)
+    page.click("#memstab_delete")
+    wait_for_words(page, "answer", "once more")
+    page.click("#memstab_delete")
+    wait_for_words(page, "answer", f"{re.escape(name)} is deleted")
+    page.wait_for_function("name => !document.querySelector('#memstab_table').innerText.includes(name)", arg=name)
+
+
+def test_a_calibration_is_stopped_goes_on_and_its_profile_is_used(calibrated, tab, splits):
+    prompts = ["# those of the lab", *splits["calibration"][:40]]
+    upload(tab, "prompts", "mine.txt", "\r\n".join(prompts).encode("utf-8-sig"))
+    tab.click("#memstab_calibrate")
+    wait_for_words(tab, "line", HALF_DONE)
+    tab.wait_for_selector("#memstab_region img")
+    tab.click("#memstab_stop")
+    wait_for_words(tab, "line", "what was measured, .* is kept")
+    tab.click("#memstab_calibrate")
+    wait_for_words(tab, "line", r"of 80 images, \d+ of them measured before, about .* left")
+    tab.reload()
+    open_tab(tab)
+    wait_for_words(tab, "line", "of them measured before")
+    wait_for_words(tab, "line", f"saved as {NAME}")
+    tab.wait_for_selector("#memstab_region img")
+    open_profiles(tab)
+    wait_for_words(tab, "table", NAME)
+    try:
+        picture = calibrated.one(splits["calibration"][50], {"mode": "detect"}, steps=12, cfg_scale=7)
+        assert (picture.report.profile.name, picture.report.profile.match) == (NAME, "exact")
+    finally:
+        delete(tab, NAME)
+
+
+def test_a_profile_is_imported_renamed_compared_exported_and_deleted(tab):
+    open_profiles(tab)
+    shipped = profiles.load(SHIPPED / "memstab-lab.json")
+    upload(tab, "upload", "copy.json", replace(shipped, name="copy").to_bytes())
+    tab.click("#memstab_import")
+    wait_for_words(tab, "answer", "copy is imported")
+    wait_for_words(tab, "words", "name +copy")
+    tab.fill("#memstab_new input", "memstab-lab")
+    tab.click("#memstab_rename")
+    wait_for_words(tab, "answer", "there is a profile memstab-lab already")
+    tab.fill("#memstab_new input", "twin")
+    tab.click("#memstab_rename")
+    wait_for_words(tab, "answer", "copy is now twin")
+    wait_for_words(tab, "words", "name +twin")
+    choose(tab, "other", "memstab-lab")
+    tab.click("#memstab_compare")
+    wait_for_words(tab, "words", "against those of twin[^]*txt2img[^]*0.0%")
+    tab.wait_for_selector("#memstab_plot img")
+    tab.click("#memstab_export")
+    with tab.expect_download() as download:
+        tab.click("#memstab_file a")
+    assert profiles.load(download.value.path()).name == "twin"
+    delete(tab, "twin")
+    choose(tab, "chosen", "memstab-lab")
+    tab.click("#memstab_delete")
+    wait_for_words(tab, "answer", "ships with MemStab")
+
+
+def test_a_file_that_is_no_list_of_prompts_is_refused_in_a_sentence(calibrated, tab):
+    before = calibrated.call("/memstab/v1/calibrate")[1]
+    upload(tab, "prompts", "few.txt", b"one\ntwo\nthree\n")
+    tab.click("#memstab_calibrate")
+    wait_for_words(tab, "line", "has 3 different prompts")
+    assert calibrated.call("/memstab/v1/calibrate")[1] == before

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from lib_memstab.core import profile as profiles
-from lib_memstab.core.calibration import Recorder
-from lib_memstab.core.learning import learn
+from lib_memstab.core.calibration import Recorder, learn
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Profile, Statistic, Versions
 from lib_memstab.core.region import Conditions

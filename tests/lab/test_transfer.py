@@ -8,7 +8,7 @@ pytest.importorskip("torchsde")
 import numpy as np
 
 from lib_memstab import cli
-from lib_memstab.core.learning import learn
+from lib_memstab.core.calibration import learn
 from lib_memstab.core.matching import Match
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.region import MIN_TRAJECTORIES

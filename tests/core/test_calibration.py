@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib_memstab.core.learning import learn
+from lib_memstab.core.calibration import learn
 from lib_memstab.core.region import Conditions
 from tests.core.test_region import ordinary, scores
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from lib_memstab.calibration.batches import OTHER_SEED, Sampled, batches_of
+from lib_memstab.calibration.calibrator import Calibrator
+from lib_memstab.calibration.ordinary import best_read, candidates, ordinary_prompts, whole_words
+from lib_memstab.calibration.plan import SCALES, STRENGTHS, Plan, read_plan
+from lib_memstab.calibration.work import profile_name
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import GRID
-from lib_memstab.host.batches import OTHER_SEED, Sampled, batches_of
-from lib_memstab.host.calibrate import profile_name
-from lib_memstab.host.calibrator import Calibrator
-from lib_memstab.host.ordinary import best_read, candidates, ordinary_prompts, whole_words
-from lib_memstab.host.plan import SCALES, STRENGTHS, Plan, read_plan
 from lib_memstab.settings import SettingsError
 
 PLAN = Plan("Euler", "Automatic", 20, 128, 128, (7.5, 1.0), ordinary_prompts(), trajectories=64, batch_size=5)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lib_memstab.calibration.ordinary import KEPT, kept
 from lib_memstab.core.profile import Mode, ProfileError, check_name
 from lib_memstab.core.region import MIN_TRAJECTORIES, RegionError
-from lib_memstab.host.ordinary import KEPT, kept
 from lib_memstab.settings import SettingsError
 
 STRENGTHS = (0.75, 0.5, 0.9, 0.3)
@@ -28,8 +28,8 @@ OVER_TIMESTEPS = ("DDIM", "DDIM CFG++", "PLMS", "UniPC")
 FEWEST_LOOK_STEPS = 8
 """Steps, if the others have as many, in which prompts are sampled once more."""
 
-MAX_PROMPTS, LONGEST = 4096, 2000
-"""Most prompts of a caller, and most characters of one."""
+FEWEST_PROMPTS, MAX_PROMPTS, LONGEST = 8, 4096, 2000
+"""Fewest and most prompts of a caller, and most characters of one."""
 MODES: dict[str, tuple[Mode, ...]] = {"txt2img": ("txt2img",), "both": ("txt2img", "img2img")}
 
 
@@ -239,7 +239,7 @@ def _scales(field: str, value: Any) -> tuple[float, ...] | None:
 def _prompts(field: str, value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
-    fits = isinstance(value, list) and 8 <= len(value) <= MAX_PROMPTS
+    fits = isinstance(value, list) and FEWEST_PROMPTS <= len(value) <= MAX_PROMPTS
     if not (fits and all(isinstance(one, str) and len(one) <= LONGEST for one in value)):
-        raise SettingsError(field, f"null, or 8 to {MAX_PROMPTS} texts", value)
+        raise SettingsError(field, f"null, or {FEWEST_PROMPTS} to {MAX_PROMPTS} texts", value)
     return tuple(value)

@@ -17,12 +17,12 @@ import torch
 from numpy.lib.npyio import NpzFile
 
 from lib_memstab import __version__
+from lib_memstab.calibration.batches import Batch, Sampled
+from lib_memstab.calibration.plan import Plan
 from lib_memstab.core.files import write_whole
 from lib_memstab.core.measurement import REFERENCE_GUIDANCE
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import GRID
-from lib_memstab.host.batches import Batch, Sampled
-from lib_memstab.host.plan import Plan
 
 log = logging.getLogger("memstab")
 

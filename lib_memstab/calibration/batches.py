@@ -12,11 +12,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lib_memstab.calibration.ordinary import ordinary_prompts
+from lib_memstab.calibration.plan import SIGMAS, Plan, Way
 from lib_memstab.core.lessons import SAME
 from lib_memstab.core.profile import Mode
 from lib_memstab.core.region import MIN_TRAJECTORIES, Conditions, FloatArray
-from lib_memstab.host.ordinary import ordinary_prompts
-from lib_memstab.host.plan import SIGMAS, Plan, Way
 
 SEED, OTHER_SEED = 700_000, 750_000
 """First seeds of the trajectories, and of their second look."""

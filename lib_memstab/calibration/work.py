@@ -20,7 +20,22 @@ import numpy as np
 import torch
 
 from lib_memstab import __version__
-from lib_memstab.core.learning import learn
+from lib_memstab.calibration.batches import (
+    Batch,
+    Sampled,
+    Trajectory,
+    batches_of,
+    cut,
+    reading,
+    replays,
+    second_look,
+    trajectories,
+    without,
+)
+from lib_memstab.calibration.journal import Journal
+from lib_memstab.calibration.ordinary import SOURCE, best_read, candidates
+from lib_memstab.calibration.plan import Plan
+from lib_memstab.core.calibration import learn
 from lib_memstab.core.profile import (
     Calibration,
     Checkpoint,
@@ -33,21 +48,6 @@ from lib_memstab.core.profile import (
     Versions,
 )
 from lib_memstab.core.region import Region, RegionError
-from lib_memstab.host.batches import (
-    Batch,
-    Sampled,
-    Trajectory,
-    batches_of,
-    cut,
-    reading,
-    replays,
-    second_look,
-    trajectories,
-    without,
-)
-from lib_memstab.host.journal import Journal
-from lib_memstab.host.ordinary import SOURCE, best_read, candidates
-from lib_memstab.host.plan import Plan
 
 log = logging.getLogger("memstab")
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lib_memstab.calibration.batches import Batch
+from lib_memstab.calibration.journal import open_journal
+from lib_memstab.calibration.plan import Plan
+from lib_memstab.calibration.work import Machine, Stopped, Work
 from lib_memstab.core.profile import Mode, Profile
 from lib_memstab.core.region import Region
-from lib_memstab.host.batches import Batch
-from lib_memstab.host.calibrate import Machine, Stopped, Work
-from lib_memstab.host.journal import open_journal
-from lib_memstab.host.plan import Plan
 
 log = logging.getLogger("memstab")
 
@@ -24,7 +24,10 @@ State = Literal["idle", "waiting", "running", "done", "stopped", "failed"]
 
 @dataclass
 class Progress:
-    """How far a calibration is, as the API tells it; `seconds_left` is null while nobody can know."""
+    """How far a calibration is, as the API tells it.
+
+    `resumed` of the images were measured before it was stopped; `seconds_left` is null while nobody can know.
+    """
 
     state: State = "idle"
     done: int = 0
@@ -32,13 +35,15 @@ class Progress:
     message: str = ""
     profile: str = ""
     seconds_left: float | None = None
+    resumed: int = 0
 
     def line(self) -> str:
         """How far it is, in a line."""
         if self.state not in ("waiting", "running"):
             return self.message
         left = "" if self.seconds_left is None else f", about {_time(self.seconds_left)} left"
-        return f"{self.message}: {self.done} of {self.total} images{left}"
+        before = f", {self.resumed} of them measured before" if self.resumed else ""
+        return f"{self.message}: {self.done} of {self.total} images{before}{left}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -100,6 +105,7 @@ class Calibrator:
         progress, total = self.progress, plan.evaluations()
         progress.state = "running"
         journal = open_journal(self._unfinished(), self._machine.checkpoint(), plan)
+        progress.resumed = len(journal)
         begun, passed, fresh = time.monotonic(), 0, 0
 
         def tell(message: str) -> None:

@@ -1,0 +1,163 @@
+"""MemStab's own tab in the WebUI: calibrate with every choice there is, and look after the profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from lib_memstab.calibration.calibrator import Calibrator
+from lib_memstab.calibration.plan import Plan
+from lib_memstab.core.report import AUTOMATIC
+from lib_memstab.host import tab_profiles, watching
+from lib_memstab.host.accordion import SAMPLING
+from lib_memstab.host.form import FIELDS, Field, read_form, sampling_of, without_size
+from lib_memstab.host.tab_profiles import UPLOAD_HEIGHT
+from lib_memstab.settings import TITLE
+from lib_memstab.store import Store
+
+NAME = TITLE.lower()
+"""The tab's name in the page; all its elements' names begin so. `memstab.js` knows them."""
+
+ROWS = (
+    ("sampler", "scheduler", "steps"),
+    ("width", "height"),
+    ("guidance", "trajectories", "batch_size"),
+    ("suffix", "name"),
+    ("img2img", "pictures"),
+)
+"""Fields that share a row."""
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What the tab speaks for.
+
+    Attributes:
+        status: which profile a choice and the fields of `accordion.SAMPLING` come to, and why.
+        loaded: whether a checkpoint is loaded.
+        size: height and width that the checkpoint is made for; it is loaded if it is not.
+        samplers, schedulers: names a calibration may use.
+    """
+
+    store: Store
+    calibrator: Calibrator
+    status: Callable[[str, Sequence[Any]], str]
+    loaded: Callable[[], bool]
+    size: Callable[[], tuple[int, int]]
+    samplers: Callable[[], Collection[str]]
+    schedulers: Callable[[], Collection[str]]
+
+
+def build(behind: Behind) -> gr.Blocks:
+    """Make the tab."""
+    with gr.Blocks(analytics_enabled=False) as tab:
+        with gr.Tabs():
+            with gr.Tab("Calibrate", id="calibrate"), gr.Row():
+                with gr.Column():
+                    fields = _form(behind)
+                    prompts = gr.File(
+                        label="Your own prompts, if you have some: a .txt, one a line",
+                        type="binary",
+                        file_types=[".txt"],
+                        height=UPLOAD_HEIGHT,
+                        elem_id=f"{NAME}_prompts",
+                    )
+                with gr.Column():
+                    with gr.Row():
+                        calibrate = gr.Button("Calibrate", variant="primary", elem_id=f"{NAME}_calibrate")
+                        stop = gr.Button("Stop", elem_id=f"{NAME}_stop")
+                        anew = gr.Button("Start over", elem_id=f"{NAME}_anew")
+                    gr.HTML(
+                        "<p>What was measured until Stop is kept: Calibrate goes on from there if the fields are the "
+                        "same, Start over measures everything again.</p>"
+                    )
+                    line = gr.HTML(elem_id=f"{NAME}_line")
+                    region = gr.HTML(elem_id=f"{NAME}_region")
+            with gr.Tab("Profiles", id="profiles"):
+                profiles = tab_profiles.build(behind.store, NAME)
+        refresh = gr.Button("Refresh", size="sm", elem_id=f"{NAME}_refresh")
+        tick = gr.Button(visible=False, elem_id=f"{NAME}_tick")
+        seen, filled = gr.State(""), gr.State(None)
+        _connect(
+            behind, _Parts(fields, prompts, calibrate, stop, anew, line, region, refresh, tick, seen, filled), profiles
+        )
+    return tab
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The tab's elements that do something."""
+
+    fields: list[Any]
+    prompts: Any
+    calibrate: Any
+    stop: Any
+    anew: Any
+    line: Any
+    region: Any
+    refresh: Any
+    tick: Any
+    seen: Any
+    filled: Any
+
+
+def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> None:
+    view = watching.View(behind.calibrator)
+
+    def plan(resume: bool, values: Sequence[Any]) -> Plan:
+        prompts, *form = values
+        return read_form(form, prompts, resume, behind.samplers(), behind.schedulers(), behind.size)
+
+    def starting(resume: bool) -> Callable[..., str]:
+        return lambda *values: watching.start(behind.calibrator, lambda: plan(resume, values))
+
+    def looked(seen: str) -> tuple[Any, ...]:
+        line, drawn, now = view.look(seen)
+        return line, gr.update() if drawn is None else drawn, now
+
+    def refreshed(chosen: str, filled: tuple[int, int] | None, *form: Any) -> tuple[Any, ...]:
+        # Asking for the size would load a checkpoint where there is none yet.
+        known = behind.size() if behind.loaded() else None
+        sampling = sampling_of(without_size(form, filled), known)
+        applies = behind.status(AUTOMATIC, [sampling[name] for name in SAMPLING])
+        if known is None:
+            return gr.update(), gr.update(), filled, *looked(""), *profiles.contents(chosen, applies)
+        size = sampling["width"], sampling["height"], known
+        return *size, *looked(""), *profiles.contents(chosen, f"Sampled as under Calibrate: {applies}")
+
+    for button, resume in ((parts.calibrate, True), (parts.anew, False)):
+        button.click(starting(resume), [parts.prompts, *parts.fields], [parts.line], show_progress=False)
+    parts.stop.click(lambda: watching.stop(behind.calibrator), None, [parts.line], show_progress=False, queue=False)
+    shown = [parts.line, parts.region, parts.seen]
+    parts.tick.click(looked, [parts.seen], shown, show_progress=False, queue=False)
+    size = [parts.fields[place] for place, field in enumerate(FIELDS) if field.name in ("width", "height")]
+    outputs = [*size, parts.filled, *shown, *profiles.outputs]
+    parts.refresh.click(refreshed, [profiles.chosen, parts.filled, *parts.fields], outputs, show_progress=False)
+
+
+def _form(behind: Behind) -> list[Any]:
+    """The fields, in the order of `FIELDS`."""
+    made: dict[str, Any] = {}
+    for row in ROWS:
+        with gr.Row():
+            made.update({field.name: _field(field, behind) for field in FIELDS if field.name in row})
+    return [made[field.name] for field in FIELDS]
+
+
+def _field(field: Field, behind: Behind) -> Any:
+    shared = {"value": field.default, "label": field.label, "info": field.help, "elem_id": f"{NAME}_{field.name}"}
+    choices = {"sampler": behind.samplers, "scheduler": behind.schedulers}
+    if field.kind in choices:
+        made = gr.Dropdown(list(choices[field.kind]()), **shared)
+    elif field.kind == "number":
+        made = gr.Number(precision=0, **shared)
+    elif field.kind == "tick":
+        made = gr.Checkbox(**shared)
+    else:
+        made = gr.Textbox(max_lines=1, **shared)
+    # The WebUI would keep what the fields were at its first start, and an empty number cannot be kept at all.
+    made.do_not_save_to_config = True
+    return made
