@@ -127,6 +127,7 @@ def add_pages(_: Any, app: Any) -> None:
             sampler_names,
             scheduler_names,
             SAMPLING.size,
+            options.output_folders,
             credentials,
         ),
     )

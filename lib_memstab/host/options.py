@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from modules import shared
 
 from lib_memstab.settings import TITLE
@@ -26,3 +28,9 @@ def add_options() -> None:
 def learning() -> bool:
     """Whether the user wants MemStab to learn."""
     return bool(getattr(shared.opts, LEARN, False))
+
+
+def output_folders() -> list[Path]:
+    """The folders that the WebUI saves pictures in, as far as they are set."""
+    values = [getattr(shared.opts, name) for name in shared.opts.data_labels if name.startswith("outdir_")]
+    return [Path(value) for value in values if value]
