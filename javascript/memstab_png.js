@@ -10,12 +10,13 @@
     const MAX_TEXT = 1 << 20; // of one text, in bytes and characters; as lib_memstab/badge.py has it
     const MAX_HEAD = 32 << 20; // of what comes before a picture's data
     const MAX_FILE = 2 ** 29;
+    const MAX_PARTS = 4096; // chunks or segments before a picture's data
 
     const EXIF = [0x45, 0x78, 0x69, 0x66, 0, 0];
     const EXIF_FOLDER = 0x8769;
     const USER_COMMENT = 0x9286;
 
-    /** A file that is not as its format has it, or a text that is too long; its message is a key of memstab_words.js. */
+    /** A file that is not as its format has it, or a text that is too long; the message is a key of MemStab.words. */
     class FileError extends Error {}
 
     /** Bytes of a stream, in the pieces that are asked for. */
@@ -111,19 +112,24 @@
     /** The text after the keyword of a PNG's text chunk. */
     async function textOf(kind, body) {
         if (kind === "tEXt") return latin1(body);
-        if (kind === "zTXt") return latin1(await unpack(body.subarray(1)));
+        if (kind === "zTXt") return latin1(await unpack(body[0] === 0 ? body.subarray(1) : new Uint8Array(0)));
         const language = body.indexOf(0, 2);
         const translated = language < 0 ? -1 : body.indexOf(0, language + 1);
         if (translated < 0) throw new FileError("damaged");
         const text = body.subarray(translated + 1);
-        return new TextDecoder().decode(body[0] ? await unpack(text) : text);
+        const plain = body[0] ? await unpack(text) : text;
+        try {
+            return new TextDecoder("utf-8", {fatal: true, ignoreBOM: true}).decode(plain);
+        } catch (error) {
+            throw new FileError("damaged");
+        }
     }
 
-    /** Text chunks before the picture's data, where the WebUI writes them; of two of a name the last one counts. */
+    /** Text chunks before the picture's data, where the WebUI writes them; two of a name count as damaged. */
     async function readPng(source) {
         const found = {};
         await source.skip(8);
-        for (;;) {
+        for (let part = 0; part < MAX_PARTS; part++) {
             const head = await source.take(8);
             const length = view(head).getUint32(0);
             const kind = latin1(head.subarray(4));
@@ -139,8 +145,8 @@
                 await source.skip(length - start.length + 4);
                 continue;
             }
-            if (length > MAX_TEXT + 80) {
-                found[name] = new FileError("tooLong");
+            if (length > MAX_TEXT + 80 || found[name] !== undefined) {
+                found[name] = new FileError(found[name] === undefined ? "tooLong" : "damaged");
                 await source.skip(length - start.length + 4);
                 continue;
             }
@@ -160,6 +166,7 @@
                 found[name] = error;
             }
         }
+        return {};
     }
 
     /** The infotext in EXIF data: its user comment, or nothing. */
@@ -182,9 +189,9 @@
             const bytes = data.subarray(start, start + Math.min(at.getUint32(comment + 4, little), 2 * MAX_TEXT));
             const text = bytes.subarray(8);
             if (latin1(bytes.subarray(0, 7)) !== "UNICODE") return new TextDecoder().decode(text);
-            // The WebUI writes the high byte first, other programs what the file says.
-            const first = new TextDecoder("utf-16be").decode(text);
-            return little && !first.includes("Steps: ") ? new TextDecoder("utf-16le").decode(text) : first;
+            // The WebUI writes the high byte first whatever the file says, other programs keep to that.
+            const [high, low] = ["utf-16be", "utf-16le"].map((order) => new TextDecoder(order).decode(text));
+            return little && !high.includes("Steps: ") ? low : high;
         } catch (error) {
             if (error instanceof RangeError) return undefined;
             throw error;
@@ -193,12 +200,14 @@
 
     async function readJpeg(source) {
         await source.skip(2);
-        for (;;) {
-            const head = await source.take(4);
-            const [sign, marker] = head;
-            const length = view(head).getUint16(2) - 2;
+        for (let part = 0; part < MAX_PARTS; part++) {
+            let [sign, marker] = await source.take(2);
+            while (sign === 0xff && marker === 0xff) [marker] = await source.take(1); // filled up
+            if (sign === 0xff && (marker === 0x01 || (marker >= 0xd0 && marker <= 0xd7))) continue; // without content
             // The picture's data begin with DA.
-            if (sign !== 0xff || marker === 0xda || marker === 0xd9 || length < 0) return {};
+            if (sign !== 0xff || marker === 0xda || marker === 0xd9) return {};
+            const length = view(await source.take(2)).getUint16(0) - 2;
+            if (length < 0) return {};
             if (marker !== 0xe1) {
                 await source.skip(length);
                 continue;
@@ -206,18 +215,20 @@
             const body = await source.take(length);
             if (startsWith(body, EXIF)) return {[INFOTEXT]: commentOf(body)};
         }
+        return {};
     }
 
     async function readWebp(source) {
         await source.skip(12);
-        for (let first = true; ; first = false) {
+        for (let part = 0; part < MAX_PARTS; part++) {
             const head = await source.take(8);
             const kind = latin1(head.subarray(0, 4));
             const length = view(head).getUint32(4, true);
-            if (first && kind !== "VP8X") return {};
+            if (part === 0 && kind !== "VP8X") return {};
             if (kind === "EXIF") return length > 4 * MAX_TEXT ? {} : {[INFOTEXT]: commentOf(await source.take(length))};
             await source.skip(length + length % 2);
         }
+        return {};
     }
 
     const FORMATS = [

@@ -309,7 +309,8 @@
         add("factMode", one.mode && say(one.mode));
         add("factSensitivity", one.sensitivity && say("sensitivity", {count: shown(one.sensitivity, 6)}));
         add("factStrength", one.strength !== null && shown(one.strength));
-        if (one.profile) add("factProfile", one.profile.name, one.profile.match && say(one.profile.match), one.profile.reason);
+        const {name, match, reason} = one.profile || {};
+        add("factProfile", name, match && say(match), reason);
         add("factVersion", one.version && say(one.host ? "author" : "version", one));
         return told;
     }

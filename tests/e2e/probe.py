@@ -27,7 +27,7 @@ class Probe(scripts.Script):
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img):
-        return [gr.Textbox(value="{}", visible=False)]
+        return [gr.Textbox(value="{}", label="Probe", elem_id=self.elem_id("order"))]
 
     def process(self, p, order):
         wish = json.loads(order or "{}")
