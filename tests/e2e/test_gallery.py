@@ -102,9 +102,10 @@ def wish(page, **wishes):
 
 def generate(page, tab="txt2img", count=1):
     """Generate, and wait for the pictures and their badges."""
-    page.evaluate(f"document.querySelector('#html_info_{tab}').innerText = ''")
+    shown = f"[...document.querySelectorAll('#{tab}_gallery .thumbnails img')].map(image => image.src).join()"
+    before = page.evaluate(shown)
     page.click(f"#{tab}_generate")
-    page.wait_for_function(f"document.querySelector('#html_info_{tab}').innerText.includes('Steps:')")
+    page.wait_for_function(f"before => ![before, ''].includes({shown})", arg=before)
     page.wait_for_function(
         "([name, count]) => document.querySelectorAll(name).length === count",
         arg=[f"#{tab}_gallery .thumbnails > .memstab-badge", count],
