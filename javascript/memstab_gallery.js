@@ -7,11 +7,13 @@
     const AT_ONCE = 2; // files; the page needs its connections
     const HOVER_MS = 200;
 
+    const GRID = ".grid-wrap:not(.preview ~ .grid-wrap)"; // it goes on existing behind an open picture
+
     /** Where pictures are shown: where to look, the pictures in there, and where on them the badge stands. */
     const PLACES = [
         {root: ".gradio-gallery", images: ".preview > img", look: "picture"},
         {root: ".gradio-gallery", images: ".thumbnails > .thumbnail-item > img", look: "below"},
-        {root: ".gradio-gallery", images: ".grid-container > .thumbnail-item > img", look: "corner"},
+        {root: ".gradio-gallery", images: `${GRID} .grid-container > .thumbnail-item > img`, look: "corner"},
         {root: "#pnginfo_image", images: "img", look: "picture"},
         {root: "#lightboxModal", images: "#modalImage", look: "lightbox"},
     ];
