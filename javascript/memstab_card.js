@@ -273,6 +273,7 @@
                 else this.show();
                 button.setAttribute("aria-pressed", String(this.canvas !== null));
                 button.textContent = words.say(this.canvas ? "hideWhere" : "showWhere");
+                this.place();
             });
             area.append(button, element("span", "", words.say("whereMeans")));
             return area;
@@ -281,8 +282,8 @@
         show() {
             const {report, image} = this.owner;
             this.canvas = overlay(report.heat, image);
-            lay(this.canvas, image);
             image.after(this.canvas);
+            this.pinned = true;
         }
 
         hide() {
@@ -290,7 +291,7 @@
             this.canvas = null;
         }
 
-        /** Beside the badge, inside the window. */
+        /** At the badge and inside the window; out of the way of a picture with its map, where there is room. */
         place() {
             if (!this.box) return;
             const badge = this.owner.button.getBoundingClientRect();
@@ -299,9 +300,15 @@
             const below = badge.bottom + MARGIN + height <= bottom || badge.top < bottom - badge.bottom;
             const top = below ? badge.bottom + MARGIN / 2 : badge.top - height - MARGIN / 2;
             const inside = (value, size, most) => Math.max(MARGIN, Math.min(value, most - size - MARGIN));
-            this.box.style.left = `${inside(badge.left, width, right)}px`;
+            let left = badge.left;
+            if (this.canvas) {
+                const picture = this.owner.image.getBoundingClientRect();
+                if (picture.left >= width + 2 * MARGIN) left = picture.left - width - MARGIN;
+                else if (right - picture.right >= width + 2 * MARGIN) left = picture.right + MARGIN;
+                lay(this.canvas, this.owner.image);
+            }
+            this.box.style.left = `${inside(left, width, right)}px`;
             this.box.style.top = `${inside(top, height, bottom)}px`;
-            if (this.canvas) lay(this.canvas, this.owner.image);
         }
 
         /** The pointer has gone: a card that was not asked for goes too, unless the pointer comes to it. */
@@ -312,6 +319,8 @@
         }
 
         key(event) {
+            // Its own message to the lightbox comes by here, too.
+            if (!event.isTrusted) return;
             const inside = this.box.contains(document.activeElement);
             if (event.key === "Escape") {
                 event.preventDefault();

@@ -14,7 +14,7 @@
         {root: ".gradio-gallery", images: ".preview > img", look: "picture"},
         {root: ".gradio-gallery", images: ".thumbnails > .thumbnail-item > img", look: "below"},
         {root: ".gradio-gallery", images: `${GRID} .grid-container > .thumbnail-item > img`, look: "corner"},
-        {root: "#pnginfo_image", images: "img", look: "picture"},
+        {root: "#pnginfo_image", images: "img", look: "foot"},
         {root: "#lightboxModal", images: "#modalImage", look: "lightbox"},
     ];
 

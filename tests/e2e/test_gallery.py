@@ -56,7 +56,7 @@ def opened(calibrated, browser):
     def open_page(address="/", width=1400, height=1200, **context):
         page = browser.new_context(viewport={"width": width, "height": height}, **context).new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("pageerror", lambda error: errors.append(error.stack))
         page.goto(calibrated.address + address)
         page.wait_for_selector("#script_txt2img_memstab_enable")
         pages.append(page)
@@ -95,7 +95,7 @@ def set_number(page, name, value):
 
 
 def wish(page, **wishes):
-    """What the stand-in for other people's extensions does to the job."""
+    """What the stand-in for other people's extensions is to do to the job."""
     page.fill("#script_txt2img_memstab_probe_order textarea", json.dumps(wishes))
     page.locator("#script_txt2img_memstab_probe_order textarea").blur()
 
@@ -125,7 +125,9 @@ def words(page, badge_):
 
 def facts(page):
     """What the open card says, by fact."""
-    return page.eval_on_selector_all(f"{CARD} dd", "all => Object.fromEntries(all.map(dd => [dd.dataset.fact, dd.innerText]))")
+    return page.eval_on_selector_all(
+        f"{CARD} dd", "all => Object.fromEntries(all.map(dd => [dd.dataset.fact, dd.innerText]))"
+    )
 
 
 def compare(page, report):
@@ -248,7 +250,9 @@ def test_a_mixed_batch_has_a_badge_for_each_picture_and_none_for_the_grid(page, 
         SMALL,
     )
     assert max(places) < 2
-    boxes = sorted((box["x"], box["x"] + box["width"]) for box in (one.bounding_box() for one in page.locator(SMALL).all()))
+    boxes = sorted(
+        (box["x"], box["x"] + box["width"]) for box in (one.bounding_box() for one in page.locator(SMALL).all())
+    )
     assert all(end <= start for (_, end), (start, _) in zip(boxes, boxes[1:], strict=False))
     page.locator(GALLERY).screenshot(path=pictures / "batch.png")
 
@@ -319,6 +323,8 @@ def test_a_file_alone_is_enough_for_badge_card_and_map(page, report, pictures):
     red = "canvas => [.1, .9].map(x => [...canvas.getContext('2d').getImageData(x * canvas.width, 20, 1, 1).data])"
     cold, hot = page.locator("canvas.memstab-heat").evaluate(red)
     assert (cold[3], hot[3] > 150) == (0, True)
+    card = page.locator(CARD).bounding_box()
+    assert card["x"] >= picture["x"] + picture["width"]  # nothing of the picture is covered
     page.screenshot(path=pictures / "where.png")
     assert page.inner_text(f"{CARD} .memstab-where button") == "Hide where"
     page.click(f"{CARD} .memstab-where button")

@@ -62,7 +62,9 @@ def international_packed(content):
 def test_a_report_arrives_as_python_wrote_it(tmp_path, name):
     settings_, report = CASES[name]
     path = tmp_path / "a.png"
-    Image.new("RGB", (32, 32)).save(path, pnginfo=badge.png_info(report, host_infotext(badge.infotext(settings_, report))))
+    Image.new("RGB", (32, 32)).save(
+        path, pnginfo=badge.png_info(report, host_infotext(badge.infotext(settings_, report)))
+    )
     answer = told(path, 7)
     expected = {key: value for key, value in report.to_dict().items() if key != "schema"}
     assert answer["report"] == expected
@@ -123,7 +125,9 @@ HOSTILE = {
     "long text": broken(lambda one: one.update(reason="x" * 2001)),
     "steps of text": broken(lambda one: one["steps"].update(outside="1")),
     "uneven trace": broken(lambda one: one["trace"]["norm"].append(1)),
-    "long trace": broken(lambda one: one["trace"].update(dict.fromkeys(("sigma", "norm", "low", "high"), [1] * 50_001))),
+    "long trace": broken(
+        lambda one: one["trace"].update(dict.fromkeys(("sigma", "norm", "low", "high"), [1] * 50_001))
+    ),
     "partial of one": broken(lambda one: one.update(partial=[1])),
     "no schema": broken(lambda one: one.pop("schema")),
     "p above 1": broken(lambda one: one.update(p_value=2)),
