@@ -294,21 +294,30 @@
         /** At the badge and inside the window; out of the way of a picture with its map, where there is room. */
         place() {
             if (!this.box) return;
+            this.box.style.maxHeight = "";
             const badge = this.owner.button.getBoundingClientRect();
             const {offsetWidth: width, offsetHeight: height} = this.box;
             const [right, bottom] = [document.documentElement.clientWidth, window.innerHeight];
             const below = badge.bottom + MARGIN + height <= bottom || badge.top < bottom - badge.bottom;
-            const top = below ? badge.bottom + MARGIN / 2 : badge.top - height - MARGIN / 2;
+            let top = below ? badge.bottom + MARGIN / 2 : badge.top - height - MARGIN / 2;
             const inside = (value, size, most) => Math.max(MARGIN, Math.min(value, most - size - MARGIN));
             let left = badge.left;
             if (this.canvas) {
                 const picture = this.owner.image.getBoundingClientRect();
-                if (picture.left >= width + 2 * MARGIN) left = picture.left - width - MARGIN;
-                else if (right - picture.right >= width + 2 * MARGIN) left = picture.right + MARGIN;
+                if (picture.left >= width + 2 * MARGIN) {
+                    left = picture.left - width - MARGIN;
+                } else if (right - picture.right >= width + 2 * MARGIN) {
+                    left = picture.right + MARGIN;
+                } else {
+                    // On a telephone below the picture, if need be over its lower part.
+                    const room = Math.min(height, Math.max(bottom - picture.bottom - 2 * MARGIN, bottom / 3));
+                    this.box.style.maxHeight = `${room}px`;
+                    top = bottom - room - MARGIN;
+                }
                 lay(this.canvas, this.owner.image);
             }
             this.box.style.left = `${inside(left, width, right)}px`;
-            this.box.style.top = `${inside(top, height, bottom)}px`;
+            this.box.style.top = `${inside(top, this.box.offsetHeight, bottom)}px`;
         }
 
         /** The pointer has gone: a card that was not asked for goes too, unless the pointer comes to it. */

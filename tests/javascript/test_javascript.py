@@ -1,4 +1,4 @@
-"""The scripts of the gallery under node: what they read out of files, and what they say of it. Python is the measure."""
+"""The scripts of the gallery under node: what they read out of files and say of it. Python is the measure."""
 
 import dataclasses
 import json
