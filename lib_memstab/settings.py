@@ -133,11 +133,14 @@ def row(attribute: str) -> Setting:
     return next(setting for setting in TABLE if setting.attribute == attribute)
 
 
-def read_args(args: Sequence[object], profiles: Sequence[str] | None = None) -> Choice:
+def read_args(
+    args: Sequence[object], profiles: Sequence[str] | None = None, changes: Mapping[str, object] | None = None
+) -> Choice:
     """Arguments of the script as accordion and API give them: values in the table's order, or one object first.
 
     A short list, and fields an object leaves out, keep their defaults; what follows an object is ignored, because the
-    WebUI fills the list up with defaults of its own. With `profiles`, a profile's name must be among these.
+    WebUI fills the list up with defaults of its own. With `profiles`, a profile's name must be among these; `changes`
+    go before what the arguments say.
 
     Raises:
         SettingsError: for a value of the wrong type or out of range, and for a field the table does not have.
@@ -146,6 +149,7 @@ def read_args(args: Sequence[object], profiles: Sequence[str] | None = None) -> 
         given = dict(args[0])
     else:
         given = {setting.attribute: value for setting, value in zip(TABLE, args, strict=False)}
+    given.update(changes or {})
     known = {setting.attribute for setting in TABLE}
     for name in given:
         if name not in known:

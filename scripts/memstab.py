@@ -10,7 +10,7 @@ from modules import paths, script_callbacks, scripts, sd_samplers, sd_schedulers
 
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.core.profile import Checkpoint
-from lib_memstab.host import accordion, images, matching, options, tab
+from lib_memstab.host import accordion, images, matching, options, tab, xyz
 from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields
 from lib_memstab.host.a1111_calibrate import Sampling
 from lib_memstab.host.facts import Applied, PassFacts
@@ -147,6 +147,12 @@ def add_tab() -> list[tuple[Any, str, str]]:
     return [(tab.build(behind), TITLE, tab.NAME)]
 
 
+def before_ui() -> None:
+    """All extensions are there, and no page yet."""
+    xyz.add_axes(scripts.scripts_data, STORE.names)
+
+
+script_callbacks.on_before_ui(before_ui)
 script_callbacks.on_cfg_denoiser(TAP.before)
 script_callbacks.on_cfg_denoised(TAP.denoised)
 script_callbacks.on_cfg_after_cfg(TAP.after)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lib_memstab.badge import JobSettings
 from lib_memstab.core.report import ImageReport
-from lib_memstab.host import images, tap
+from lib_memstab.host import images, tap, xyz
 from lib_memstab.host.facts import Choose, PassFacts
 from lib_memstab.host.job import Job
 from lib_memstab.host.learner import Learner
@@ -44,7 +44,7 @@ class Hooks:
         tap.attach(p, None)
         settings, reason = JobSettings(), self._lacks or None
         try:
-            choice = read_args(args)
+            choice = read_args(args, changes=xyz.changes_of(p))
             if not choice.enabled:
                 return
             settings = choice.settings

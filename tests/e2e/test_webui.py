@@ -295,6 +295,36 @@ def test_cells_of_an_xyz_plot_have_their_own_verdicts(calibrated, memorized):
     assert "MemStab" not in calibrated.one(memorized[2]).infotext
 
 
+def test_axes_of_memstab_give_every_cell_settings_and_a_verdict_of_its_own(calibrated, memorized):
+    """Also where it is off outside of the plot."""
+    modes = xyz(calibrated, "[MemStab] Mode", ["off", "detect", "suppress"])
+    off, detect, suppress = calibrated.sample(memorized[2], None, **modes)[1:]
+    assert off.report is None
+    assert "MemStab: " not in off.infotext
+    assert detect.report.verdict == "flagged"
+    assert detect.equals(off)
+    assert suppress.report.verdict == "suppressed"
+    assert not suppress.equals(off)
+    for axis, values, found in (
+        ("False alarms (1 in N)", "10, 100-300 (+100)", ["10", "100", "200", "300"]),
+        ("Strength", "0-1 [3]", ["0", "0.5", "1"]),
+    ):
+        cells = calibrated.sample(memorized[2], DETECT, **xyz(calibrated, f"[MemStab] {axis}", values))[1:]
+        texts = [re.search(r"MemStab: detect (\S+) strength ([^,]+)", one.infotext) for one in cells]
+        assert [text.group(1 if axis.startswith("False") else 2) for text in texts] == found
+        assert {one.report.verdict for one in cells} == {"flagged"}
+    cells = calibrated.sample(memorized[2], DETECT, **xyz(calibrated, "[MemStab] Profile", ["auto", "memstab-lab"]))[1:]
+    assert ["profile memstab-lab" in one.infotext for one in cells] == [False, True]
+    assert "MemStab" not in calibrated.one(memorized[2]).infotext
+
+
+def test_an_axis_with_a_wrong_value_is_refused_before_the_first_cell(calibrated):
+    body = {"prompt": "x", "steps": 150, **xyz(calibrated, "[MemStab] Strength", "0.5, 7")}
+    status, answer = calibrated.call("/sdapi/v1/txt2img", body)
+    assert status == 500
+    assert "'[MemStab] Strength' should be a number from 0 to 1, not 7.0" in answer["errors"]
+
+
 def test_an_infotext_switches_memstab_on_as_it_was(calibrated, memorized):
     once = calibrated.one(memorized[2], {"mode": "detect", "sensitivity": 250, "strength": 0.5})
     body = {"infotext": once.infotext, "prompt": memorized[2]}
