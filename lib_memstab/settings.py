@@ -16,6 +16,9 @@ from lib_memstab.core.report import AUTOMATIC, DEFAULT_SENSITIVITY, PROFILE_NAME
 
 TITLE = "MemStab"
 
+ARGS_SCHEMA = 1
+"""Number of the argument object's schema; a new one is for changed meanings only."""
+
 
 class SettingsError(ValueError):
     """A setting that cannot be used; the message names the field and the values it may have."""
@@ -77,6 +80,19 @@ class Setting:
         if not fits:
             raise SettingsError(self.attribute, self.allowed(profiles), value)
         return float(value) if isinstance(self.default, float) else value  # type: ignore[arg-type]
+
+    def schema(self) -> dict[str, Any]:
+        """The same for programs, as JSON Schema; which profiles there are is not in it."""
+        told = {"description": f"{self.label}. {self.help}", "default": self.default}
+        if isinstance(self.default, bool):
+            return {**told, "type": "boolean"}
+        if isinstance(self.default, float):
+            return {**told, "type": "number", "minimum": self.low, "maximum": self.high}
+        return (
+            {**told, "enum": list(self.choices)}
+            if self.choices
+            else {**told, "type": "string", "pattern": f"^{PROFILE_NAME}$"}
+        )
 
     def clamp(self, value: float) -> float:
         """A number brought into the range."""
@@ -158,3 +174,17 @@ def read_args(
         setting.attribute: setting.read(given.get(setting.attribute, setting.default), profiles) for setting in TABLE
     }
     return Choice(values.pop("enabled"), JobSettings(**values))
+
+
+def args_schema() -> dict[str, Any]:
+    """JSON Schema of the argument object; `profiles/args.schema.json` is its text."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"memstab:args:{ARGS_SCHEMA}",
+        "title": "MemStab arguments",
+        "description": "The object in the list alwayson_scripts.MemStab.args of the WebUI's API. All fields can be left "
+        "out; others may be added under a schema number, meanings never change.",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {setting.attribute: setting.schema() for setting in TABLE},
+    }

@@ -440,7 +440,22 @@ def test_programs_can_ask_for_everything(calibrated, memorized):
     _, schema = calibrated.call("/memstab/v1/schema")
     assert [one["attribute"] for one in schema["settings"]][:2] == ["enabled", "mode"]
     jsonschema.Draft202012Validator(schema["badge"]).validate(last[0])
+    jsonschema.Draft202012Validator(schema["args"]).validate({"enabled": True, **DETECT})
     assert calibrated.call("/memstab/v1/version")[1]["host"].startswith("AUTOMATIC1111 WebUI")
+
+
+def test_the_webuis_own_description_tells_of_memstabs_pages(webui):
+    status, told = webui.call("/openapi.json")
+    assert status == 200
+    pages = {path: own for path, own in told["paths"].items() if path.startswith("/memstab/v1/")}
+    assert len(pages) == 6
+    for page in (page for own in pages.values() for page in own.values()):
+        assert page["summary"]
+        assert page["description"]
+        assert all(answer["content"]["application/json"]["schema"] for answer in page["responses"].values())
+    start = pages["/memstab/v1/calibrate"]["post"]
+    assert "guidance" in start["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert {"202", "409", "422"} <= set(start["responses"])
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
