@@ -182,8 +182,8 @@ def args_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"memstab:args:{ARGS_SCHEMA}",
         "title": "MemStab arguments",
-        "description": "The object in the list alwayson_scripts.MemStab.args of the WebUI's API. All fields can be left "
-        "out; others may be added under a schema number, meanings never change.",
+        "description": "The object in the list alwayson_scripts.MemStab.args of the WebUI's API. Every field may be "
+        "left out; others may be added under a schema number; meanings never change.",
         "type": "object",
         "additionalProperties": False,
         "properties": {setting.attribute: setting.schema() for setting in TABLE},

@@ -10,7 +10,7 @@ from modules import paths, script_callbacks, scripts, sd_samplers, sd_schedulers
 
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.core.profile import Checkpoint
-from lib_memstab.host import accordion, images, matching, options, tab, xyz
+from lib_memstab.host import accordion, filenames, images, matching, options, tab, xyz
 from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields
 from lib_memstab.host.a1111_calibrate import Sampling
 from lib_memstab.host.facts import Applied, PassFacts
@@ -41,7 +41,7 @@ def choose(facts: PassFacts, checkpoint: Checkpoint, wanted: str) -> Applied:
 
 
 LEARNER = Learner(HOST, lambda: own_folder() / "learned", STORE.save, options.learning)
-HOOKS = Hooks(HOST, choose, facts_of, LEARNER, LACKS)
+HOOKS = Hooks(HOST, choose, facts_of, LEARNER, LACKS, options.infotext_keys)
 
 
 def sampler_names() -> list[str]:
@@ -150,6 +150,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
 def before_ui() -> None:
     """All extensions are there, and no page yet."""
     xyz.add_axes(scripts.scripts_data, STORE.names)
+    filenames.add_pattern()
 
 
 script_callbacks.on_before_ui(before_ui)

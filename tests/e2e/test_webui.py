@@ -433,6 +433,37 @@ def test_images_saved_before_a_hires_pass_carry_the_first_passs_badge(calibrated
         assert "MemStab verdict: flagged" in found.parameters
 
 
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [("settings and verdict", [True, True]), ("verdict", [False, True]), ("nothing", [False, False])],
+)
+def test_the_user_chooses_what_generation_parameters_have(calibrated, memorized, option, wanted, found):
+    option(memstab_infotext=wanted)
+    picture = calibrated.one(memorized[2], DETECT)
+    assert [text in picture.infotext for text in ("MemStab: detect 100", "MemStab verdict: flagged")] == found
+    assert picture.report.verdict == "flagged"
+
+
+def test_names_of_files_and_folders_can_tell_the_verdict(calibrated, memorized, ordinary, option):
+    if calibrated.folder is None:
+        pytest.skip("the files of a WebUI that runs already are not known")
+    option(
+        samples_filename_pattern="[seed]-[memstab]",
+        directories_filename_pattern="[sampler]/[memstab<flagged><suppressed>]",
+        save_images_add_number=False,
+    )
+    jobs = ((memorized[2], DETECT), (memorized[2], SUPPRESS), (ordinary[1], {"sensitivity": 1000}), (ordinary[1], None))
+    for seed, (prompt, memstab) in enumerate(jobs, 1):
+        calibrated.sample(prompt, memstab, seed=seed, save_images=True)
+    names = calibrated.folder / "outputs" / "txt2img-images" / "Euler"
+    assert sorted(file.relative_to(names).as_posix() for file in names.rglob("*.png")) == [
+        "3-clear.png",
+        "4.png",
+        "flagged/1-flagged.png",
+        "suppressed/2-suppressed.png",
+    ]
+
+
 def test_programs_can_ask_for_everything(calibrated, memorized):
     calibrated.one(memorized[2], DETECT)
     _, last = calibrated.call("/memstab/v1/reports/last")
