@@ -10,7 +10,7 @@ from modules import paths, script_callbacks, scripts, sd_samplers, sd_schedulers
 
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.core.profile import Checkpoint
-from lib_memstab.host import accordion, filenames, images, matching, options, tab, xyz
+from lib_memstab.host import accordion, filenames, images, localize, matching, options, tab, wording, xyz
 from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields
 from lib_memstab.host.a1111_calibrate import Sampling
 from lib_memstab.host.facts import Applied, PassFacts
@@ -57,7 +57,7 @@ def scheduler_names() -> list[str]:
 def status(wanted: str, fields: Sequence[Any]) -> str:
     """Which profile applies to the panel's tab, and why, or that none does and what to do."""
     if not HOST.loaded():
-        return "No checkpoint is loaded yet."
+        return wording.NOT_LOADED
     return choose(facts_of_fields(*fields), HOST.checkpoint(), wanted).reason
 
 
@@ -151,6 +151,7 @@ def before_ui() -> None:
     """All extensions are there, and no page yet."""
     xyz.add_axes(scripts.scripts_data, STORE.names)
     filenames.add_pattern()
+    localize.add_translations()
 
 
 script_callbacks.on_before_ui(before_ui)

@@ -7,62 +7,19 @@ from __future__ import annotations
 
 import html
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import gradio as gr
 from modules import shared
 
 from lib_memstab import badge
 from lib_memstab.host.images import KEYS
+from lib_memstab.host.wording import LEARN, NOTES, OPTIONS, PARAMETERS
 from lib_memstab.settings import TITLE
 
 SECTION = ("memstab", TITLE)
 
-
-@dataclass(frozen=True)
-class Option:
-    """One option: its name in the WebUI, what the user reads, what it is at first, and the values of a text."""
-
-    name: str
-    label: str
-    default: bool | str
-    help: str
-    choices: tuple[str, ...] = ()
-
-
-INFOTEXT: dict[str, Collection[str]] = {
-    "settings and verdict": KEYS,
-    "verdict": (badge.VERDICT_KEY,),
-    "nothing": (),
-}
-"""Entries of the generation parameters, by the choice."""
-
-LEARN = Option(
-    "memstab_learn",
-    "Learn what ordinary images of a checkpoint look like while I generate",
-    False,
-    "every image that MemStab watches and does not flag adds to a profile named after the checkpoint, which is used "
-    "from 64 images on; of a prompt only a digest is kept",
-)
-PARAMETERS = Option(
-    "memstab_infotext",
-    "What MemStab writes into the generation parameters",
-    next(iter(INFOTEXT)),
-    "without the settings, pasting an image's parameters does not bring them back; a PNG has the whole badge in a part "
-    "of its own whatever you choose",
-    tuple(INFOTEXT),
-)
-GALLERY = Option("memstab_gallery", "Show MemStab's badges in the gallery", True, "the files have them anyway")
-OPTIONS = (LEARN, PARAMETERS, GALLERY)
-
-NOTES = {
-    "memstab_note_names": "File names: [memstab] in a pattern (Saving images/grids; Paths for saving) becomes clear, "
-    "flagged, suppressed or not-measured. The folder pattern [date]/[memstab<flagged><suppressed>] puts flagged images "
-    "into folders of their own.",
-    "memstab_note_defaults": "What the panel starts with in txt2img and in img2img: set it there; then Settings, "
-    "Defaults, View changes, Apply.",
-}
-"""What is set elsewhere, and where."""
+INFOTEXT: dict[str, Collection[str]] = dict(zip(PARAMETERS.choices, (KEYS, (badge.VERDICT_KEY,), ()), strict=True))
+"""Entries of the generation parameters, by the user's choice."""
 
 
 def add_options() -> None:

@@ -11,9 +11,10 @@ import gradio as gr
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.plan import Plan
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host import tab_profiles, watching
+from lib_memstab.host import tab_profiles, watching, wording
 from lib_memstab.host.accordion import SAMPLING
 from lib_memstab.host.form import FIELDS, Field, read_form, sampling_of, without_size
+from lib_memstab.host.markup import sentence
 from lib_memstab.host.tab_profiles import UPLOAD_HEIGHT
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
@@ -55,11 +56,11 @@ def build(behind: Behind) -> gr.Blocks:
     """Make the tab."""
     with gr.Blocks(analytics_enabled=False) as tab:
         with gr.Tabs():
-            with gr.Tab("Calibrate", id="calibrate"), gr.Row():
+            with gr.Tab(wording.CALIBRATE, id="calibrate"), gr.Row():
                 with gr.Column():
                     fields = _form(behind)
                     prompts = gr.File(
-                        label="Your own prompts, if you have some: a .txt, one a line",
+                        label=wording.PROMPTS,
                         type="binary",
                         file_types=[".txt"],
                         height=UPLOAD_HEIGHT,
@@ -67,18 +68,15 @@ def build(behind: Behind) -> gr.Blocks:
                     )
                 with gr.Column():
                     with gr.Row():
-                        calibrate = gr.Button("Calibrate", variant="primary", elem_id=f"{NAME}_calibrate")
-                        stop = gr.Button("Stop", elem_id=f"{NAME}_stop")
-                        anew = gr.Button("Start over", elem_id=f"{NAME}_anew")
-                    gr.HTML(
-                        "<p>What was measured until Stop is kept: Calibrate goes on from there if the fields are the "
-                        "same, Start over measures everything again.</p>"
-                    )
+                        calibrate = gr.Button(wording.CALIBRATE, variant="primary", elem_id=f"{NAME}_calibrate")
+                        stop = gr.Button(wording.STOP, elem_id=f"{NAME}_stop")
+                        anew = gr.Button(wording.START_OVER, elem_id=f"{NAME}_anew")
+                    gr.HTML(sentence(wording.KEPT))
                     line = gr.HTML(elem_id=f"{NAME}_line")
                     region = gr.HTML(elem_id=f"{NAME}_region")
-            with gr.Tab("Profiles", id="profiles"):
+            with gr.Tab(wording.PROFILES, id="profiles"):
                 profiles = tab_profiles.build(behind.store, NAME)
-        refresh = gr.Button("Refresh", size="sm", elem_id=f"{NAME}_refresh")
+        refresh = gr.Button(wording.REFRESH, size="sm", elem_id=f"{NAME}_refresh")
         tick = gr.Button(visible=False, elem_id=f"{NAME}_tick")
         seen, filled = gr.State(""), gr.State(None)
         _connect(

@@ -1,0 +1,40 @@
+"""A WebUI that starts with the user's own defaults for the panel, and in another language."""
+
+import json
+import re
+import urllib.request
+
+import pytest
+
+from lib_memstab.host import wording
+from tests.e2e.conftest import ROOT, place_of, running
+
+pytestmark = pytest.mark.e2e
+
+OWN = {"txt2img/MemStab/value": True, "img2img/Strength/value": 0.4}
+
+
+def test_defaults_of_the_panel_and_a_localization_of_the_users(request, tmp_path):
+    place = place_of(request.config)
+    if place.startswith("http"):
+        pytest.skip("a WebUI that runs already cannot be started with other settings")
+    theirs = tmp_path / "extensions" / "a full localization" / "localizations"
+    theirs.mkdir(parents=True)
+    (theirs / "de_DE.json").write_text(json.dumps({"Generate": "Erzeugen", "Width": "Weite"}), "utf-8")
+    (tmp_path / "config.json").write_text(json.dumps({"localization": "de_DE"}), "utf-8")
+    saved = {f"customscript/memstab.py/{path}": value for path, value in OWN.items()}
+    (tmp_path / "ui-config.json").write_text(json.dumps(saved), "utf-8")
+    with running(place, tmp_path, "--api") as webui:
+        page = urllib.request.urlopen(webui.address, timeout=60).read().decode()
+        fields = {one["props"].get("elem_id"): one["props"] for one in webui.call("/config")[1]["components"]}
+        options = webui.call("/sdapi/v1/options")[1]
+    words = json.loads(re.search(r"window\.localization = (\{.*?\})</script>", page).group(1))
+    own = json.loads((ROOT / "localizations" / "de (MemStab).json").read_text("utf-8"))
+    assert words == {**own, "Generate": "Erzeugen", "Width": "Weite"}
+    assert fields["script_txt2img_memstab_enable-checkbox"]["value"] is True
+    assert fields["script_img2img_memstab_enable-checkbox"]["value"] is False
+    assert fields["script_img2img_memstab_strength"]["value"] == 0.4
+    assert fields["script_txt2img_memstab_strength"]["value"] == 1
+    shown = [str(one.get(what)) for one in fields.values() for what in ("label", "info", "value")]
+    assert {wording.WHICH, wording.LEARN.label, f"<p>{wording.KEPT}</p>"} <= set(shown)
+    assert all(options[one.name] == one.default for one in wording.OPTIONS)
