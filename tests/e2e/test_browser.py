@@ -1,7 +1,6 @@
 """Panel and tab in a real browser: what a click, a pasted infotext and a file do, and what is seen of it."""
 
 import re
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -19,18 +18,6 @@ BADGED = (
     "MemStab verdict: clear p=0.5 score 1"
 )
 FOREIGN = "a dog\nSteps: 9, Sampler: Euler, CFG scale: 7.5, Seed: 1, Size: 128x128"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    if binary is None:
-        pytest.skip("the browser tests need chromium")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=binary, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
