@@ -83,7 +83,7 @@ class Setting:
 
     def schema(self) -> dict[str, Any]:
         """The same for programs, as JSON Schema; which profiles there are is not in it."""
-        told = {"description": f"{self.label}. {self.help}", "default": self.default}
+        told = {"title": self.label, "description": self.help, "default": self.default}
         if isinstance(self.default, bool):
             return {**told, "type": "boolean"}
         if isinstance(self.default, float):
