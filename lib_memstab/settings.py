@@ -88,11 +88,8 @@ class Setting:
             return {**told, "type": "boolean"}
         if isinstance(self.default, float):
             return {**told, "type": "number", "minimum": self.low, "maximum": self.high}
-        return (
-            {**told, "enum": list(self.choices)}
-            if self.choices
-            else {**told, "type": "string", "pattern": f"^{PROFILE_NAME}$"}
-        )
+        kind = {"enum": list(self.choices)} if self.choices else {"type": "string", "pattern": f"^{PROFILE_NAME}$"}
+        return {**told, **kind}
 
     def clamp(self, value: float) -> float:
         """A number brought into the range."""
