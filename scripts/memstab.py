@@ -135,7 +135,17 @@ def add_pages(_: Any, app: Any) -> None:
 
 def add_tab() -> list[tuple[Any, str, str]]:
     """MemStab's own tab."""
-    behind = tab.Behind(STORE, CALIBRATOR, status, HOST.loaded, SAMPLING.size, sampler_names, scheduler_names)
+    behind = tab.Behind(
+        STORE,
+        CALIBRATOR,
+        LEARNER,
+        HOST.checkpoint,
+        status,
+        HOST.loaded,
+        SAMPLING.size,
+        sampler_names,
+        scheduler_names,
+    )
     return [(tab.build(behind), TITLE, tab.NAME)]
 
 

@@ -166,7 +166,8 @@ def _check_arguments(app: FastAPI, store: Store) -> None:
                     422, {"message": str(error), "field": error.field, "allowed": error.allowed}
                 ) from error
 
-    for route in app.router.routes:
+    routes: list[Any] = list(app.router.routes)
+    for route in routes:
         if getattr(route, "path", None) in SAMPLING_PAGES:
             checked = get_parameterless_sub_dependant(depends=Depends(check), path=route.path)
             # Behind the WebUI's own: whoever has no password learns nothing, not even which profiles there are.
