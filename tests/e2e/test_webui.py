@@ -413,6 +413,28 @@ def test_programs_can_ask_for_everything(calibrated, memorized):
     assert calibrated.call("/memstab/v1/version")[1]["host"].startswith("AUTOMATIC1111 WebUI")
 
 
+def test_ordinary_generations_teach_a_profile_and_can_be_forgotten(calibrated, memorized, splits, option):
+    learned = "/memstab/v1/learned"
+    calibrated.call(learned, {}, "DELETE")
+    option(memstab_learn=True)
+    prompts = [prompt["text"] for prompt in splits["tuning"]["ordinary"][60:96]]
+    # A scale that no calibration covers, and two replays, which are flagged and teach nothing.
+    for part in (prompts[:18], prompts[18:], memorized[2:4]):
+        calibrated.sample("", DETECT, cfg_scale=5, batch_size=len(part), probe={"prompts": part})
+    _, found = calibrated.call(learned)
+    assert found["learning"] is True
+    assert found["images"] == found["prompts"] == 36
+    names = [one["name"] for one in calibrated.call("/memstab/v1/profiles")[1]]
+    assert "memstab-lab learned" in names
+    how = {"profile": "memstab-lab learned", "mode": "detect"}
+    flagged, clear = calibrated.one(memorized[2], how, cfg_scale=5), calibrated.one(prompts[0], how, cfg_scale=5)
+    assert [flagged.report.verdict, clear.report.verdict] == ["flagged", "clear"]
+    assert flagged.report.profile.match == "exact"
+    assert calibrated.call(learned, {"since": "yesterday"}, "DELETE")[0] == 422
+    assert calibrated.call(learned, {"since": "2026-01-01"}, "DELETE")[1]["forgotten"] >= 36
+    assert calibrated.call(learned)[1]["images"] == 0
+
+
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
 def test_a_refiner_is_another_checkpoint_and_that_is_said(calibrated, memorized, sampler):
     how = {"refiner_checkpoint": OTHER, "refiner_switch_at": 0.5, "sampler_name": sampler}
