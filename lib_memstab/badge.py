@@ -21,18 +21,17 @@ survive in JPEG and WebP. A PNG also has the whole report: a text chunk `memstab
 from __future__ import annotations
 
 import json
+import math
 import re
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from lib_memstab import metadata
 from lib_memstab.core.report import (
     AUTOMATIC,
     DEFAULT_SENSITIVITY,
@@ -44,7 +43,7 @@ from lib_memstab.core.report import (
     parse_object,
 )
 
-CHUNK = "memstab"
+CHUNK = metadata.BADGE
 """Keyword of the PNG text chunk."""
 
 SETTINGS_KEY = "MemStab"
@@ -53,24 +52,15 @@ VERDICT_KEY = "MemStab verdict"
 MAX_CHUNK = 1 << 20
 """Longest chunk that is read, in characters."""
 
-MAX_PNG_BYTES = 1 << 29
-"""Largest file that is opened."""
-
 _SMALLEST_P = 1e-4
 _MAX_REASON = 120
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
 _SETTINGS = re.compile(rf"(suppress|detect) ({_NUMBER}) strength ({_NUMBER})(?: profile ({PROFILE_NAME}))?")
-_UNREADABLE_PNG = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
+_VERDICT = re.compile(
+    rf"({'|'.join(get_args(Verdict))})(?: p[=<]({_NUMBER}))?(?: score (-?{_NUMBER}))?(?: from step ([0-9]{{1,9}}))?"
+    r"( transfer)?(?: partial ([0-9]{1,9}) of ([0-9]{1,9}))?(?: - (.*))?"
 )
+_COUNT = re.compile(rf"([0-9]{{1,9}}) ({'|'.join(get_args(Verdict))})")
 
 
 class BadgeError(ValueError):
@@ -98,6 +88,19 @@ class JobSettings:
             raise BadgeError("sensitivity is a number above 1, strength a number of 0 or more")
         if not re.fullmatch(PROFILE_NAME, self.profile):
             raise BadgeError(f"{self.profile[:80]!r} is no profile's name")
+
+
+@dataclass(frozen=True)
+class VerdictText:
+    """What the infotext says of an image, fields as in `ImageReport`; `p_value` is a bound where it says `p<`."""
+
+    verdict: Verdict
+    p_value: float | None
+    score: float | None
+    first_outside: int | None
+    transfer: bool
+    partial: tuple[int, int] | None
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,33 @@ def verdict_to_infotext(report: ImageReport) -> str:
     return " ".join(parts)
 
 
+def verdict_from_infotext(text: str) -> VerdictText:
+    """What a value of `VERDICT_KEY` says of one image; BadgeError where it is not as the grammar has it."""
+    found = _VERDICT.fullmatch(text)
+    if not found:
+        raise BadgeError(f"{text[:80]!r} is no verdict of MemStab")
+    verdict, p_text, score_text, step, transfer, done, planned, reason = found.groups()
+    p_value, score = (None if number is None else float(number) for number in (p_text, score_text))
+    if not (p_value is None or p_value <= 1) or not (score is None or math.isfinite(score)):
+        raise BadgeError(f"{text[:80]!r} has a number that no verdict of MemStab has")
+    return VerdictText(
+        next(one for one in get_args(Verdict) if one == verdict),
+        p_value,
+        score,
+        None if step is None else int(step),
+        transfer is not None,
+        None if done is None else (int(done), int(planned)),
+        reason or "",
+    )
+
+
+def grid_from_infotext(text: str) -> dict[Verdict, int]:
+    """How many images of a grid have which verdict, as `summary` wrote it; empty for what is no such text."""
+    counts = {verdict: int(count) for count, verdict in _COUNT.findall(text)}
+    told = {verdict: counts[verdict] for verdict in get_args(Verdict) if verdict in counts}
+    return told if " / ".join(f"{count} {verdict}" for verdict, count in told.items()) == text else {}
+
+
 def summary(reports: Iterable[ImageReport]) -> str:
     """How many images have which verdict, such as `2 clear / 1 suppressed`; the value of `VERDICT_KEY` for a grid."""
     counts = Counter(report.verdict for report in reports)
@@ -187,7 +217,7 @@ def from_chunk(text: str) -> ImageReport:
 def png_info(report: ImageReport, parameters: str) -> PngInfo:
     """Both text chunks for `Image.save(..., pnginfo=...)`; `parameters` is the whole infotext, in any language."""
     info = PngInfo()
-    info.add_text("parameters", parameters)
+    info.add_text(metadata.PARAMETERS, parameters)
     info.add_text(CHUNK, to_chunk(report))
     return info
 
@@ -198,23 +228,21 @@ def read_png(path: Path) -> PngBadge:
     Text after the picture data is not looked at: neither MemStab nor the WebUI writes it there.
 
     Raises:
-        BadgeError: for anything but a sound PNG header, for a broken badge, for a file above `MAX_PNG_BYTES`.
+        BadgeError: for anything but a sound PNG header, and for a broken badge.
     """
     try:
-        if path.stat().st_size > MAX_PNG_BYTES:
-            raise BadgeError(f"{path} is larger than {MAX_PNG_BYTES} bytes")
-        with Image.open(path, formats=("PNG",)) as image:
-            info = dict(image.info)
-    except BadgeError:
-        raise
-    except _UNREADABLE_PNG as error:
+        texts = metadata.read_texts(path)
+    except (OSError, metadata.MetadataError) as error:
         raise BadgeError(f"{path} is not a PNG file that can be read: {error}") from error
-    chunk, parameters = info.get(CHUNK), info.get("parameters")
+    if texts.kind != "PNG":
+        raise BadgeError(f"{path} is not a PNG file but {texts.kind}, which cannot carry the whole badge")
+    if CHUNK in texts.damaged:
+        raise BadgeError(f"{path}: the badge cannot be read: {texts.damaged[CHUNK]}")
     try:
-        report = from_chunk(chunk) if isinstance(chunk, str) else None
+        report = from_chunk(texts.found[CHUNK]) if CHUNK in texts.found else None
     except BadgeError as error:
         raise BadgeError(f"{path}: {error}") from error
-    return PngBadge(report, parameters if isinstance(parameters, str) else None)
+    return PngBadge(report, texts.found.get(metadata.PARAMETERS))
 
 
 def _exact(number: float) -> str:

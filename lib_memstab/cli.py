@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,8 +27,16 @@ from lib_memstab.lab.environment import EnvironmentSetupError, ensure_environmen
 log = logging.getLogger("memstab")
 
 PROGRAM = "python -m lib_memstab"
+FINDING = 1
 BAD_USE = 2
 INTERRUPTED = 130
+
+FIGURES = (".png", ".svg")
+"""How the name of a figure's file ends."""
+
+
+class UseError(ValueError):
+    """A call that cannot be followed; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,16 @@ COMMANDS = {
         "list, show, check, merge and plot profiles",
         f"{PROGRAM} profile show memstab-lab",
     ),
+    "audit": Command(
+        "lib_memstab.evidence.audit_command",
+        "tell which pictures in folders are flagged, suppressed, clear or without a badge",
+        f"{PROGRAM} audit outputs --csv audit.csv",
+    ),
+    "plot": Command(
+        "lib_memstab.plot_command",
+        "draw a picture's path against the stability region, from its badge alone",
+        f"{PROGRAM} plot picture.png --out curve.png",
+    ),
     "train": Command(
         "lib_memstab.lab.train",
         "train the lab model again from nothing",
@@ -74,6 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file, or a checkpoint, may have a name that the terminal cannot show.
+        sys.stdout.reconfigure(errors="replace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = next((argument for argument in arguments if not argument.startswith("-")), "")
     try:
@@ -138,6 +161,13 @@ def add_shared(parser: argparse.ArgumentParser, default: Any) -> None:
         ("--setup", "install what is missing into .venv and run there"),
     ):
         shared.add_argument(name, action="store_true", default=default, help=words)
+
+
+def picture_name(path: Path) -> Path:
+    """The path if a figure can be drawn to it; UseError for another ending than `FIGURES` has."""
+    if path.suffix.lower() not in FIGURES:
+        raise UseError(f"{path} is no picture's name: let it end in {' or '.join(FIGURES)}")
+    return path
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:

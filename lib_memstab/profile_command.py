@@ -6,7 +6,6 @@ A profile is named by its file, or by its name if it ships with MemStab or lies 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import logging
 import sys
@@ -17,7 +16,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from lib_memstab.cli import BAD_USE, PROGRAM, add_shared, columns
+from lib_memstab.cli import BAD_USE, FINDING, PROGRAM, UseError, add_shared, columns, picture_name
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.merging import merge
 from lib_memstab.core.profile import Calibration, Mode, Profile, ProfileError, check_name
@@ -26,15 +25,8 @@ from lib_memstab.store import SHIPPED, Store, Stored, profile_files, read_file
 
 log = logging.getLogger("memstab")
 
-FINDING = 1
 SENSITIVITIES = (10, 100, 1000)
 """Sensitivities whose bounds are told."""
-
-FORMATS = (".png", ".svg")
-
-
-class UseError(ValueError):
-    """A call that cannot be followed; the message says what to do."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,9 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked for; 1 if a profile file is not usable, 2 for bad use."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A checkpoint may have a name that the terminal cannot show.
-        sys.stdout.reconfigure(errors="replace")
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
         "list": _list,
         "show": _show,
@@ -197,17 +186,16 @@ def _merge(args: argparse.Namespace) -> int:
 
 
 def _plot(args: argparse.Namespace) -> int:
-    if args.out.suffix.lower() not in FORMATS:
-        raise UseError(f"{args.out} is no picture's name: let it end in {' or '.join(FORMATS)}")
+    out = picture_name(args.out)
     profile = _found(args.profile)
     # Only a drawing needs matplotlib.
     from lib_memstab import plots
 
-    plots.save_figure(plots.region_figure(profile), args.out)
+    plots.save_figure(plots.region_figure(profile), out)
     if args.json:
-        _write_json({"profile": profile.name, "out": str(args.out)})
+        _write_json({"profile": profile.name, "out": str(out)})
     else:
-        sys.stdout.write(f"{args.out}\n")
+        sys.stdout.write(f"{out}\n")
     return 0
 
 

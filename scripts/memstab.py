@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from modules import paths, script_callbacks, scripts, sd_samplers, sd_schedulers, shared
+from modules import script_callbacks, scripts, sd_samplers, sd_schedulers, shared
 
-from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.host import accordion, filenames, images, localize, matching, options, tab, wording, xyz
-from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields
-from lib_memstab.host.a1111_calibrate import Sampling
+from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields, own_folder
+from lib_memstab.host.a1111_calibrate import Sampling, the_calibrator
 from lib_memstab.host.facts import Applied, PassFacts
 from lib_memstab.host.hooks import Hooks
 from lib_memstab.host.learner import Learner
@@ -21,16 +19,9 @@ from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
 
 HOST = WebUI()
-
-
-def own_folder() -> Path:
-    """Where the user's profiles are, and calibrations that are not finished."""
-    return Path(paths.models_path) / TITLE
-
-
 STORE = Store(own_folder)
 SAMPLING = Sampling(HOST)
-CALIBRATOR = Calibrator(SAMPLING, STORE.save, lambda: own_folder() / "unfinished")
+CALIBRATOR = the_calibrator()
 LACKS = "" if hasattr(scripts.Script, "process_before_every_sampling") else MISSING_HOOK
 TAP = Tap()
 
@@ -136,6 +127,7 @@ def add_pages(_: Any, app: Any) -> None:
             sampler_names,
             scheduler_names,
             SAMPLING.size,
+            options.output_folders,
             credentials,
         ),
     )
@@ -143,7 +135,17 @@ def add_pages(_: Any, app: Any) -> None:
 
 def add_tab() -> list[tuple[Any, str, str]]:
     """MemStab's own tab."""
-    behind = tab.Behind(STORE, CALIBRATOR, status, HOST.loaded, SAMPLING.size, sampler_names, scheduler_names)
+    behind = tab.Behind(
+        STORE,
+        CALIBRATOR,
+        LEARNER,
+        HOST.checkpoint,
+        status,
+        HOST.loaded,
+        SAMPLING.size,
+        sampler_names,
+        scheduler_names,
+    )
     return [(tab.build(behind), TITLE, tab.NAME)]
 
 

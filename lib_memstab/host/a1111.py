@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from modules import devices, launch_utils, prompt_parser, sd_models, sd_samplers, shared
+from modules import devices, launch_utils, paths, prompt_parser, sd_models, sd_samplers, shared
 from torch import Tensor
 
 from lib_memstab.core.profile import Checkpoint, Mode, Prediction
 from lib_memstab.core.windows import Chunk, Encode
 from lib_memstab.host.facts import PassFacts
 from lib_memstab.host.port import HostError, Schedule
+from lib_memstab.settings import TITLE
 
 END_OF_WORD = "</w>"
 MISSING_HOOK = "this WebUI is too old: MemStab needs 1.10 or newer"
+
+
+def own_folder() -> Path:
+    """Where the user's profiles are, what was learned, and calibrations that are not finished."""
+    return Path(paths.models_path) / TITLE
 
 
 class WebUI:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,16 +18,24 @@ from modules.processing import (
 from torch import Tensor
 
 from lib_memstab.calibration.batches import Batch, Sampled
+from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.plan import Plan
 from lib_memstab.core.calibration import Recorder
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.profile import Checkpoint, Prediction
 from lib_memstab.host import tap
-from lib_memstab.host.a1111 import WebUI, network_names
+from lib_memstab.host.a1111 import WebUI, network_names, own_folder
 from lib_memstab.host.rows import Parts, read
+from lib_memstab.store import Store
 
 TASK = "task(memstab-calibration)"
 """Name under which the WebUI's own progress knows a calibration."""
+
+
+@lru_cache(maxsize=1)
+def the_calibrator() -> Calibrator:
+    """The process's one calibrator: "Reload UI" loads scripts anew, and a calibration that is on its way goes on."""
+    return Calibrator(Sampling(WebUI()), Store(own_folder).save, lambda: own_folder() / "unfinished")
 
 
 class Recording:

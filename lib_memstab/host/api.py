@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from secrets import compare_digest
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.dependencies.utils import get_parameterless_sub_dependant
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from lib_memstab import __version__
@@ -19,6 +21,8 @@ from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.plan import read_plan
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.report import SCHEMA, ImageReport
+from lib_memstab.evidence.audit import STATES
+from lib_memstab.host.audit import ForbiddenError, answer, read_audit
 from lib_memstab.host.learner import Learner
 from lib_memstab.host.openapi import described
 from lib_memstab.settings import TABLE, TITLE, SettingsError, read_args
@@ -38,6 +42,7 @@ class Parts:
         latest: reports of the job that ended last.
         samplers, schedulers: names a calibration may use.
         size: height and width that the loaded checkpoint is made for, in pixels.
+        folders: the host's output folders, which alone may be looked through.
         credentials: USER:PASSWORD pairs parted by commas, as the WebUI's --api-auth has them; empty: none asked for.
     """
 
@@ -50,6 +55,7 @@ class Parts:
     samplers: Callable[[], Collection[str]]
     schedulers: Callable[[], Collection[str]]
     size: Callable[[], tuple[int, int]]
+    folders: Callable[[], Sequence[Path]]
     credentials: str = ""
 
 
@@ -109,6 +115,21 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
         dropped = parts.learner.forget(parts.checkpoint(), since)
         return JSONResponse({"forgotten": dropped, **_learned(parts.learner, parts.checkpoint())})
 
+    def auditable() -> dict[str, Any]:
+        return {"folders": [str(folder) for folder in parts.folders()], "states": STATES}
+
+    async def look_through(request: Request) -> Response:
+        try:
+            asked = read_audit(await _json(request), parts.folders())
+        except SettingsError as error:
+            return _refusal(error)
+        except ForbiddenError as error:
+            return JSONResponse({"error": str(error), "allowed": error.allowed}, 403)
+        except FileNotFoundError as error:
+            return _error(404, str(error))
+        # Names that are not Unicode can be told in ASCII only, which JSONResponse does not write.
+        return Response(json.dumps(await run_in_threadpool(answer, asked)), media_type="application/json")
+
     for path, method, page in (
         ("/version", "GET", version),
         ("/schema", "GET", schema),
@@ -116,6 +137,8 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
         ("/reports/last", "GET", last),
         ("/learned", "GET", learned),
         ("/learned", "DELETE", forget),
+        ("/audit", "GET", auditable),
+        ("/audit", "POST", look_through),
         ("/calibrate", "GET", progress),
         ("/calibrate", "POST", start),
         ("/calibrate", "DELETE", stop),
@@ -143,7 +166,7 @@ def _check_arguments(app: FastAPI, store: Store) -> None:
                     422, {"message": str(error), "field": error.field, "allowed": error.allowed}
                 ) from error
 
-    routes: list[Any] = app.router.routes
+    routes: list[Any] = list(app.router.routes)
     for route in routes:
         if getattr(route, "path", None) in SAMPLING_PAGES:
             checked = get_parameterless_sub_dependant(depends=Depends(check), path=route.path)

@@ -10,6 +10,8 @@ from typing import Any
 
 from lib_memstab.calibration.plan import FEWEST_PROMPTS, LONGEST, MAX_PROMPTS, MODES, SCALES
 from lib_memstab.core.report import PROFILE_NAME
+from lib_memstab.evidence.audit import STATES
+from lib_memstab.host.audit import MAX_ROWS
 from lib_memstab.settings import TITLE
 
 Schema = dict[str, Any]
@@ -66,6 +68,8 @@ _TOLD = {
     200: HTTPStatus.OK.phrase,
     202: "Accepted: it goes on by itself",
     401: "The WebUI asks for a password (--api-auth), and it is missing or wrong",
+    403: "A folder that is none of the WebUI's output folders, which are `allowed`",
+    404: "There is no such folder",
     409: "Not now: `error` says what to do",
     422: "A field that cannot be used: which, and the values it may have",
 }
@@ -154,6 +158,18 @@ PLAN = _object(
 PLAN.pop("required")
 _DAY = _object({"since": {**TEXT, "pattern": r"^(\d{4}-\d{2}-\d{2})?$", "default": ""}}, ("since",))
 
+_STATE: Schema = {**TEXT, "enum": list(STATES)}
+AUDIT = _object(
+    {
+        "folder": _said(_optional(TEXT), "One of the WebUI's output folders, or inside one; null: all of them."),
+        "recursive": {"description": "Folders in folders too.", "type": "boolean", "default": True},
+        "only": {"description": "Rows of these states only; empty: all.", "default": [], **_list(_STATE)},
+        "since": _said(_optional(TEXT), "Files modified on this day or time, such as 2026-11-25, or later."),
+    },
+    additionalProperties=False,
+)
+AUDIT.pop("required")
+
 _PAGES: dict[tuple[str, str], tuple[str, str, Schema | None, dict[int, Schema]]] = {
     ("/version", "GET"): (
         "Versions",
@@ -201,6 +217,29 @@ _PAGES: dict[tuple[str, str], tuple[str, str, Schema | None, dict[int, Schema]]]
         _DAY,
         {
             200: _object({"forgotten": _said(WHOLE, "Images."), **_LEARNED["properties"]}),
+            422: _REFUSAL,
+        },
+    ),
+    ("/audit", "GET"): (
+        "Where pictures can be looked through",
+        "The WebUI's output folders, and the states that pictures can be in, the gravest first.",
+        None,
+        {200: _object({"folders": _list(TEXT), "states": _list(_STATE)})},
+    ),
+    ("/audit", "POST"): (
+        "What pictures say of themselves",
+        "Reads badges and generation parameters in the WebUI's output folders, without following links.",
+        AUDIT,
+        {
+            200: _object(
+                {
+                    "counts": _object(dict.fromkeys(STATES, WHOLE)),
+                    "rows": _list(_object({"path": TEXT, "state": _STATE})),
+                    "truncated": {"type": "boolean", "description": f"There are more than {MAX_ROWS} rows."},
+                }
+            ),
+            403: _object({**_ERROR["properties"], "allowed": _list(TEXT)}),
+            404: _ERROR,
             422: _REFUSAL,
         },
     ),

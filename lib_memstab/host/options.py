@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Collection
+from pathlib import Path
 
 import gradio as gr
 from modules import shared
@@ -42,3 +43,9 @@ def learning() -> bool:
 def infotext_keys() -> Collection[str]:
     """Which of MemStab's entries the generation parameters are to have."""
     return INFOTEXT.get(getattr(shared.opts, PARAMETERS.name, ""), KEYS)
+
+
+def output_folders() -> list[Path]:
+    """The folders that the WebUI saves pictures in, as far as they are set."""
+    values = [getattr(shared.opts, name) for name in shared.opts.data_labels if name.startswith("outdir_")]
+    return [Path(value) for value in values if value]

@@ -1,4 +1,4 @@
-"""MemStab's own tab in the WebUI: calibrate with every choice there is, and look after the profiles."""
+"""MemStab's own tab in the WebUI: calibrate with every choice there is, look after profiles and what was learned."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import gradio as gr
 
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.plan import Plan
+from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host import tab_profiles, watching, wording
+from lib_memstab.host import tab_learned, tab_profiles, watching, wording
 from lib_memstab.host.accordion import SAMPLING
 from lib_memstab.host.form import FIELDS, Field, read_form, sampling_of, without_size
+from lib_memstab.host.learner import Learner
 from lib_memstab.host.markup import sentence
 from lib_memstab.host.tab_profiles import UPLOAD_HEIGHT
 from lib_memstab.settings import TITLE
@@ -37,6 +39,7 @@ class Behind:
     """What the tab speaks for.
 
     Attributes:
+        checkpoint: the checkpoint, where one is loaded.
         status: which profile a choice and the fields of `accordion.SAMPLING` come to, and why.
         loaded: whether a checkpoint is loaded.
         size: height and width that the checkpoint is made for; it is loaded if it is not.
@@ -45,6 +48,8 @@ class Behind:
 
     store: Store
     calibrator: Calibrator
+    learner: Learner
+    checkpoint: Callable[[], Checkpoint]
     status: Callable[[str, Sequence[Any]], str]
     loaded: Callable[[], bool]
     size: Callable[[], tuple[int, int]]
@@ -76,12 +81,15 @@ def build(behind: Behind) -> gr.Blocks:
                     region = gr.HTML(elem_id=f"{NAME}_region")
             with gr.Tab(wording.PROFILES, id="profiles"):
                 profiles = tab_profiles.build(behind.store, NAME)
+            with gr.Tab(wording.LEARNED, id="learned"):
+                learned = tab_learned.build(
+                    behind.learner, lambda: behind.checkpoint() if behind.loaded() else None, NAME
+                )
         refresh = gr.Button(wording.REFRESH, size="sm", elem_id=f"{NAME}_refresh")
         tick = gr.Button(visible=False, elem_id=f"{NAME}_tick")
         seen, filled = gr.State(""), gr.State(None)
-        _connect(
-            behind, _Parts(fields, prompts, calibrate, stop, anew, line, region, refresh, tick, seen, filled), profiles
-        )
+        parts = _Parts(fields, prompts, calibrate, stop, anew, line, region, refresh, tick, seen, filled)
+        _connect(behind, parts, profiles, learned)
     return tab
 
 
@@ -102,7 +110,7 @@ class _Parts:
     filled: Any
 
 
-def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> None:
+def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section, learned: tab_learned.Section) -> None:
     view = watching.View(behind.calibrator)
 
     def plan(resume: bool, values: Sequence[Any]) -> Plan:
@@ -122,9 +130,11 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> N
         sampling = sampling_of(without_size(form, filled), known)
         applies = behind.status(AUTOMATIC, [sampling[name] for name in SAMPLING])
         if known is None:
-            return gr.update(), gr.update(), filled, *looked(""), *profiles.contents(chosen, applies)
+            size: tuple[Any, ...] = gr.update(), gr.update(), filled
+            return *size, *looked(""), *profiles.contents(chosen, applies), *learned.contents()
         size = sampling["width"], sampling["height"], known
-        return *size, *looked(""), *profiles.contents(chosen, f"Sampled as under Calibrate: {applies}")
+        told = profiles.contents(chosen, f"Sampled as under Calibrate: {applies}")
+        return *size, *looked(""), *told, *learned.contents()
 
     for button, resume in ((parts.calibrate, True), (parts.anew, False)):
         button.click(starting(resume), [parts.prompts, *parts.fields], [parts.line], show_progress=False)
@@ -132,7 +142,7 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> N
     shown = [parts.line, parts.region, parts.seen]
     parts.tick.click(looked, [parts.seen], shown, show_progress=False, queue=False)
     size = [parts.fields[place] for place, field in enumerate(FIELDS) if field.name in ("width", "height")]
-    outputs = [*size, parts.filled, *shown, *profiles.outputs]
+    outputs = [*size, parts.filled, *shown, *profiles.outputs, *learned.outputs]
     parts.refresh.click(refreshed, [profiles.chosen, parts.filled, *parts.fields], outputs, show_progress=False)
 
 

@@ -43,6 +43,16 @@ DOWNLOAD = "To download"
 UPLOAD = "A profile to import"
 REPLACE = "Replace one of the same name"
 
+LEARNED = "Learned"
+FORGET_TODAY = "Forget what was learned today"
+FORGET_ALL = "Forget everything"
+ARMED = "Click once more to forget everything that was learned about this checkpoint."
+NOT_LEARNING = "MemStab does not learn now. Whether MemStab learns is a switch in Settings, MemStab."
+LEARNING = (
+    "MemStab learns from every image that it watches and does not flag. Whether MemStab learns is a switch in "
+    "Settings, MemStab."
+)
+
 
 @dataclass(frozen=True)
 class Option:

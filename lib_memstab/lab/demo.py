@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from lib_memstab import __version__, badge
-from lib_memstab.cli import columns
+from lib_memstab.cli import BAD_USE, FINDING, columns
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.profile import ProfileError
 from lib_memstab.core.report import Trace
@@ -41,7 +41,6 @@ SHEET, CURVE, PICTURES = "contact-sheet.png", "curve.png", "pictures"
 HEADINGS = ("Training picture", "Unmitigated", "Suppressed", "Ordinary prompt")
 SEEDS = range(1, 9)
 WIDEST = 36
-FINDING, BAD_USE = 1, 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

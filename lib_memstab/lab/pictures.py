@@ -20,7 +20,7 @@ from torch import Tensor
 from lib_memstab.core.region import FloatArray
 from lib_memstab.core.report import Trace
 from lib_memstab.lab.statistics import rate_interval
-from lib_memstab.plots import BLUE, GREEN, INK, PALE, PURPLE, VERMILLION, bare, noise_axis
+from lib_memstab.plots import BLUE, GREEN, INK, PALE, PURPLE, VERMILLION, bare, blank, draw_path, draw_region, path_axes
 
 STYLES = ((VERMILLION, "-", "o", "//"), (GREEN, "--", "s", "\\\\"), (BLUE, ":", "^", ""), (PURPLE, "-.", "D", "xx"))
 """Colour, line style, marker and hatch of the first, second, ... set of lines or bars."""
@@ -89,25 +89,12 @@ def curve_figure(sets: Mapping[str, Sequence[Trace]]) -> Figure:
     figure, axes = _axes(9.0, 4.6)
     region = next((trace for traces in sets.values() for trace in traces), None)
     if region is not None:
-        sigma, low, high = (_finite(values) for values in (region.sigma, region.low, region.high))
-        axes.fill_between(sigma, low, high, color=PALE, alpha=0.22, linewidth=0, label="stability region")
-        axes.plot(sigma, high, color=PALE, linewidth=1.6, label="its bound")
+        draw_region(axes, region, "its bound")
     for (name, traces), (color, line, marker, _) in zip(sets.items(), STYLES, strict=False):
         for index, trace in enumerate(traces):
-            label = name if index == 0 else "_"
-            axes.plot(
-                _finite(trace.sigma),
-                _finite(trace.norm),
-                color=color,
-                linestyle=line,
-                marker=marker,
-                markersize=3.5,
-                linewidth=1.3,
-                alpha=0.85,
-                label=label,
-            )
-    noise_axis(axes)
-    axes.set_ylabel("path length of the update norm")
+            path = draw_path(axes, trace, color, name if index == 0 else "_")
+            path.set(linestyle=line, marker=marker, alpha=0.85)
+    path_axes(axes)
     return _with_legend(figure)
 
 
@@ -175,7 +162,7 @@ def similarity_figure(kinds: Mapping[str, FloatArray], threshold: float) -> Figu
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure((width, height), dpi=150, layout="constrained", facecolor="white")
+    figure = blank(width, height)
     return figure, bare(figure.add_subplot())
 
 
@@ -183,10 +170,6 @@ def _with_legend(figure: Figure) -> Figure:
     """The figure with its legend above the axes, where it hides nothing."""
     figure.legend(loc="outside upper center", ncols=5, frameon=False, fontsize=9, columnspacing=1.4)
     return figure
-
-
-def _finite(values: Sequence[float | None]) -> FloatArray:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _columns(counts: Sequence[int]) -> tuple[list[int], list[int]]:

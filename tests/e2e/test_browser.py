@@ -205,3 +205,19 @@ def test_a_file_that_is_no_list_of_prompts_is_refused_in_a_sentence(calibrated, 
     tab.click("#memstab_calibrate")
     wait_for_words(tab, "line", "has 3 different prompts")
     assert calibrated.call("/memstab/v1/calibrate")[1] == before
+
+
+def test_what_was_learned_is_told_and_forgotten(calibrated, tab):
+    tab.click("#tab_memstab button:has-text('Learned')")
+    wait_for_words(tab, "learned", "MemStab does not learn now")
+    calibrated.call("/sdapi/v1/options", {"memstab_learn": True})
+    try:
+        calibrated.one("a red star on a blue background", {"mode": "detect"})
+    finally:
+        calibrated.call("/sdapi/v1/options", {"memstab_learn": False})
+    tab.click("#memstab_refresh")
+    wait_for_words(tab, "learned", "1 of your generations")
+    tab.click("#memstab_forget_all")
+    wait_for_words(tab, "learned", "once more")
+    tab.click("#memstab_forget_all")
+    wait_for_words(tab, "learned", r"1 images were forgotten\.[^]*Nothing has been learned")

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.e2e
 PATIENCE_MS = 240_000
 LATER = {
     *(wording.NOT_LOADED, wording.BUSY, wording.STOPPING, wording.IDLE, wording.DOWNLOAD, form.NO_TEXT),
+    *(wording.ARMED, wording.LEARNING, wording.NOT_LEARNING),
     *(catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE, *catalogue.HEADS),
 }
 """Texts that answer something."""

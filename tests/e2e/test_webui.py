@@ -479,7 +479,7 @@ def test_the_webuis_own_description_tells_of_memstabs_pages(webui):
     status, told = webui.call("/openapi.json")
     assert status == 200
     pages = {path: own for path, own in told["paths"].items() if path.startswith("/memstab/v1/")}
-    assert len(pages) == 6
+    assert len(pages) == 7
     for page in (page for own in pages.values() for page in own.values()):
         assert page["summary"]
         assert page["description"]
@@ -487,6 +487,29 @@ def test_the_webuis_own_description_tells_of_memstabs_pages(webui):
     start = pages["/memstab/v1/calibrate"]["post"]
     assert "guidance" in start["requestBody"]["content"]["application/json"]["schema"]["properties"]
     assert {"202", "409", "422"} <= set(start["responses"])
+
+
+def test_ordinary_generations_teach_a_profile_and_can_be_forgotten(calibrated, memorized, splits, option):
+    learned = "/memstab/v1/learned"
+    calibrated.call(learned, {}, "DELETE")
+    option(memstab_learn=True)
+    prompts = [prompt["text"] for prompt in splits["tuning"]["ordinary"][60:96]]
+    # A scale that no calibration covers, and two replays, which are flagged and teach nothing.
+    for part in (prompts[:18], prompts[18:], memorized[2:4]):
+        calibrated.sample("", DETECT, cfg_scale=5, batch_size=len(part), probe={"prompts": part})
+    _, found = calibrated.call(learned)
+    assert found["learning"] is True
+    # One of them or two may be a false alarm.
+    assert 34 <= found["images"] == found["prompts"] <= 36
+    names = [one["name"] for one in calibrated.call("/memstab/v1/profiles")[1]]
+    assert "memstab-lab learned" in names
+    how = {"profile": "memstab-lab learned", "mode": "detect"}
+    flagged, clear = calibrated.one(memorized[2], how, cfg_scale=5), calibrated.one(prompts[0], how, cfg_scale=5)
+    assert [flagged.report.verdict, clear.report.verdict] == ["flagged", "clear"]
+    assert flagged.report.profile.match == "exact"
+    assert calibrated.call(learned, {"since": "yesterday"}, "DELETE")[0] == 422
+    assert calibrated.call(learned, {"since": "2026-01-01"}, "DELETE")[1]["forgotten"] == found["images"] + 1
+    assert calibrated.call(learned)[1]["images"] == 0
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])

@@ -314,6 +314,7 @@ def install(monkeypatch):
 
     contents = {
         "devices": {"autocast": contextlib.nullcontext},
+        "paths": {"models_path": "models"},
         "launch_utils": {"git_tag": lambda: "stand-in"},
         "shared": shared,
         "sd_models": {"model_data": types.SimpleNamespace(sd_model=model)},

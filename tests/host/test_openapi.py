@@ -8,7 +8,8 @@ import pytest
 
 from lib_memstab.calibration.calibrator import Progress
 from lib_memstab.calibration.plan import read_plan
-from lib_memstab.host.openapi import PLAN
+from lib_memstab.host.audit import read_audit
+from lib_memstab.host.openapi import AUDIT, PLAN
 from lib_memstab.settings import SettingsError
 
 SAMPLERS, SCHEDULERS = ["Euler", "DDIM"], ["Automatic"]
@@ -21,7 +22,7 @@ def app():
 
     made = fastapi.FastAPI()
     stub = types.SimpleNamespace(names=list)
-    parts = api.Parts("a host", stub, stub, stub, list, list, list, list, list, "ann:secret")
+    parts = api.Parts("a host", stub, stub, stub, *[list] * (len(dataclasses.fields(api.Parts)) - 5), "ann:secret")
     api.add_pages(made, parts)
     return made
 
@@ -32,6 +33,7 @@ def test_every_page_is_described_with_all_its_answers(app):
     assert {(path.removeprefix("/memstab/v1"), method) for path, own in pages.items() for method in own} == {
         ("/version", "get"), ("/schema", "get"), ("/profiles", "get"), ("/reports/last", "get"), ("/learned", "get"),
         ("/learned", "delete"), ("/calibrate", "get"), ("/calibrate", "post"), ("/calibrate", "delete"),
+        ("/audit", "get"), ("/audit", "post"),
     }  # fmt: skip
     for own in pages.values():
         for page in own.values():
@@ -79,3 +81,23 @@ def test_a_calibrations_body_is_read_if_it_is_as_told(body):
     except SettingsError:
         read = False
     assert jsonschema.Draft202012Validator(PLAN).is_valid(body) == read
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {}, {"folder": None, "recursive": False, "only": ["flagged", "no badge"], "since": "2026-11-25"},
+        {"recursive": 1}, {"only": "flagged"}, {"only": ["bad"]}, {"foreign": 1}, {"folder": 1},
+    ],
+)  # fmt: skip
+def test_an_audits_body_is_read_if_it_is_as_told(body):
+    try:
+        read_audit(body, [])
+        read = True
+    except SettingsError:
+        read = False
+    told = {
+        name: {**one, "type": [one["type"], "null"]} if one.get("nullable") else one
+        for name, one in AUDIT["properties"].items()
+    }
+    assert jsonschema.Draft202012Validator({**AUDIT, "properties": told}).is_valid(body) == read
