@@ -8,12 +8,13 @@ from typing import Any
 from modules import script_callbacks, scripts, sd_samplers, sd_schedulers, shared
 
 from lib_memstab.core.profile import Checkpoint
-from lib_memstab.host import accordion, filenames, images, localize, matching, options, tab, wording, xyz
+from lib_memstab.host import accordion, filenames, images, localize, matching, options, wording, xyz
 from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields, own_folder
 from lib_memstab.host.a1111_calibrate import Sampling, the_calibrator
 from lib_memstab.host.facts import Applied, PassFacts
 from lib_memstab.host.hooks import Hooks
 from lib_memstab.host.learner import Learner
+from lib_memstab.host.tab import page
 from lib_memstab.host.tap import Tap
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
@@ -135,7 +136,7 @@ def add_pages(_: Any, app: Any) -> None:
 
 def add_tab() -> list[tuple[Any, str, str]]:
     """MemStab's own tab."""
-    behind = tab.Behind(
+    behind = page.Behind(
         STORE,
         CALIBRATOR,
         LEARNER,
@@ -146,7 +147,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
         sampler_names,
         scheduler_names,
     )
-    return [(tab.build(behind), TITLE, tab.NAME)]
+    return [(page.build(behind), TITLE, page.NAME)]
 
 
 def before_ui() -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib_memstab.host import catalogue
-from lib_memstab.host.form import FIELDS, NO_TEXT
+from lib_memstab.host.tab import catalogue
+from lib_memstab.host.tab.form import FIELDS, NO_TEXT
 from lib_memstab.settings import TABLE
 
 WHICH = "Which profile applies?"

@@ -6,7 +6,8 @@ import urllib.request
 
 import pytest
 
-from lib_memstab.host import catalogue, form, wording
+from lib_memstab.host import wording
+from lib_memstab.host.tab import catalogue, form
 from tests.e2e.conftest import ROOT, place_of, running
 
 pytestmark = pytest.mark.e2e

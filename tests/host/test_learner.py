@@ -8,9 +8,10 @@ import torch
 
 from lib_memstab.core.lessons import EACH, FEWEST, SOURCE
 from lib_memstab.core.profile import Checkpoint
-from lib_memstab.host import forgetting, wording
 from lib_memstab.host import learner as learning
+from lib_memstab.host import wording
 from lib_memstab.host.matching import ENOUGH
+from lib_memstab.host.tab import forgetting
 
 DETECT = {"mode": "detect"}
 OWN = Checkpoint("stand-in", "ab" * 32)

@@ -14,7 +14,7 @@ from lib_memstab.host import wording
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "localizations").iterdir())
-PAGES = ("accordion", "tab", "tab_learned", "tab_profiles", "forgetting", "watching")
+PAGES = ("accordion", "tab/page", "tab/learned", "tab/profiles", "tab/forgetting", "tab/watching")
 SHOWN = {"Button", "Tab", "HTML", "Checkbox", "Textbox", "_choice", "sentence"}
 """Calls whose first argument people read."""
 FIXED = re.compile(r"(?<![a-z])\d+(?![a-z])|\[[^\]]+\]|<\w+>|MemStab")

@@ -12,12 +12,15 @@ from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.plan import Plan
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host import tab_learned, tab_profiles, watching, wording
+from lib_memstab.host import wording
 from lib_memstab.host.accordion import SAMPLING
-from lib_memstab.host.form import FIELDS, Field, read_form, sampling_of, without_size
 from lib_memstab.host.learner import Learner
-from lib_memstab.host.markup import sentence
-from lib_memstab.host.tab_profiles import UPLOAD_HEIGHT
+from lib_memstab.host.tab import learned as tab_learned
+from lib_memstab.host.tab import profiles as tab_profiles
+from lib_memstab.host.tab import watching
+from lib_memstab.host.tab.form import FIELDS, Field, read_form, sampling_of, without_size
+from lib_memstab.host.tab.markup import sentence
+from lib_memstab.host.tab.profiles import UPLOAD_HEIGHT
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
 

@@ -12,9 +12,10 @@ import gradio as gr
 from matplotlib.figure import Figure
 
 from lib_memstab.core.profile import ProfileError
-from lib_memstab.host import catalogue, wording
-from lib_memstab.host.catalogue import Answer
-from lib_memstab.host.markup import picture, plain, sentence, table
+from lib_memstab.host import wording
+from lib_memstab.host.tab import catalogue
+from lib_memstab.host.tab.catalogue import Answer
+from lib_memstab.host.tab.markup import picture, plain, sentence, table
 from lib_memstab.store import Store
 
 UPLOAD_HEIGHT = 130

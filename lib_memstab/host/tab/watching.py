@@ -9,8 +9,8 @@ from collections.abc import Callable
 from lib_memstab import plots
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.plan import Plan
-from lib_memstab.host.form import FormError
-from lib_memstab.host.markup import picture, sentence
+from lib_memstab.host.tab.form import FormError
+from lib_memstab.host.tab.markup import picture, sentence
 from lib_memstab.host.wording import BUSY, IDLE, STOPPING
 
 TITLE = "where ordinary pictures walk"

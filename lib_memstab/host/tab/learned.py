@@ -10,8 +10,8 @@ import gradio as gr
 
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.host import wording
-from lib_memstab.host.forgetting import forget, told
 from lib_memstab.host.learner import Learner
+from lib_memstab.host.tab.forgetting import forget, told
 
 
 @dataclass(frozen=True)

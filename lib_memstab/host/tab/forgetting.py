@@ -6,7 +6,7 @@ import datetime
 
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.host.learner import Learner
-from lib_memstab.host.markup import sentence
+from lib_memstab.host.tab.markup import sentence
 from lib_memstab.host.wording import ARMED, LEARNING, NOT_LEARNING, NOT_LOADED
 
 
