@@ -32,16 +32,8 @@ from typing import Literal, get_args
 from PIL.PngImagePlugin import PngInfo
 
 from lib_memstab import metadata
-from lib_memstab.core.report import (
-    AUTOMATIC,
-    DEFAULT_SENSITIVITY,
-    PROFILE_NAME,
-    ImageReport,
-    PlainDataError,
-    ReportError,
-    Verdict,
-    parse_object,
-)
+from lib_memstab.core.plain import PlainDataError, parse_object
+from lib_memstab.core.report import AUTOMATIC, DEFAULT_SENSITIVITY, PROFILE_NAME, ImageReport, ReportError, Verdict
 
 CHUNK = metadata.BADGE
 """Keyword of the PNG text chunk."""

@@ -16,6 +16,9 @@ from lib_memstab.core.report import AUTOMATIC, DEFAULT_SENSITIVITY, PROFILE_NAME
 
 TITLE = "MemStab"
 
+ARGS_SCHEMA = 1
+"""Number of the argument object's schema; a new one is for changed meanings only."""
+
 
 class SettingsError(ValueError):
     """A setting that cannot be used; the message names the field and the values it may have."""
@@ -78,6 +81,16 @@ class Setting:
             raise SettingsError(self.attribute, self.allowed(profiles), value)
         return float(value) if isinstance(self.default, float) else value  # type: ignore[arg-type]
 
+    def schema(self) -> dict[str, Any]:
+        """The same for programs, as JSON Schema; which profiles there are is not in it."""
+        told = {"title": self.label, "description": self.help, "default": self.default}
+        if isinstance(self.default, bool):
+            return {**told, "type": "boolean"}
+        if isinstance(self.default, float):
+            return {**told, "type": "number", "minimum": self.low, "maximum": self.high}
+        kind = {"enum": list(self.choices)} if self.choices else {"type": "string", "pattern": f"^{PROFILE_NAME}$"}
+        return {**told, **kind}
+
     def clamp(self, value: float) -> float:
         """A number brought into the range."""
         return min(max(value, self.low), self.high)
@@ -133,11 +146,14 @@ def row(attribute: str) -> Setting:
     return next(setting for setting in TABLE if setting.attribute == attribute)
 
 
-def read_args(args: Sequence[object], profiles: Sequence[str] | None = None) -> Choice:
+def read_args(
+    args: Sequence[object], profiles: Sequence[str] | None = None, changes: Mapping[str, object] | None = None
+) -> Choice:
     """Arguments of the script as accordion and API give them: values in the table's order, or one object first.
 
     A short list, and fields an object leaves out, keep their defaults; what follows an object is ignored, because the
-    WebUI fills the list up with defaults of its own. With `profiles`, a profile's name must be among these.
+    WebUI fills the list up with defaults of its own. With `profiles`, a profile's name must be among these; `changes`
+    go before what the arguments say.
 
     Raises:
         SettingsError: for a value of the wrong type or out of range, and for a field the table does not have.
@@ -146,6 +162,7 @@ def read_args(args: Sequence[object], profiles: Sequence[str] | None = None) -> 
         given = dict(args[0])
     else:
         given = {setting.attribute: value for setting, value in zip(TABLE, args, strict=False)}
+    given.update(changes or {})
     known = {setting.attribute for setting in TABLE}
     for name in given:
         if name not in known:
@@ -154,3 +171,17 @@ def read_args(args: Sequence[object], profiles: Sequence[str] | None = None) -> 
         setting.attribute: setting.read(given.get(setting.attribute, setting.default), profiles) for setting in TABLE
     }
     return Choice(values.pop("enabled"), JobSettings(**values))
+
+
+def args_schema() -> dict[str, Any]:
+    """JSON Schema of the argument object; `profiles/args.schema.json` is its text."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"memstab:args:{ARGS_SCHEMA}",
+        "title": "MemStab arguments",
+        "description": "The object in the list alwayson_scripts.MemStab.args of the WebUI's API. Every field may be "
+        "left out; others may be added under a schema number; meanings never change.",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {setting.attribute: setting.schema() for setting in TABLE},
+    }

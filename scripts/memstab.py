@@ -8,12 +8,13 @@ from typing import Any
 from modules import script_callbacks, scripts, sd_samplers, sd_schedulers, shared
 
 from lib_memstab.core.profile import Checkpoint
-from lib_memstab.host import accordion, images, matching, options, tab
+from lib_memstab.host import accordion, filenames, images, localize, matching, options, wording, xyz
 from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields, own_folder
 from lib_memstab.host.a1111_calibrate import Sampling, the_calibrator
 from lib_memstab.host.facts import Applied, PassFacts
 from lib_memstab.host.hooks import Hooks
 from lib_memstab.host.learner import Learner
+from lib_memstab.host.tab import page
 from lib_memstab.host.tap import Tap
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
@@ -32,7 +33,7 @@ def choose(facts: PassFacts, checkpoint: Checkpoint, wanted: str) -> Applied:
 
 
 LEARNER = Learner(HOST, lambda: own_folder() / "learned", STORE.save, options.learning)
-HOOKS = Hooks(HOST, choose, facts_of, LEARNER, LACKS)
+HOOKS = Hooks(HOST, choose, facts_of, LEARNER, LACKS, options.infotext_keys)
 
 
 def sampler_names() -> list[str]:
@@ -48,7 +49,7 @@ def scheduler_names() -> list[str]:
 def status(wanted: str, fields: Sequence[Any]) -> str:
     """Which profile applies to the panel's tab, and why, or that none does and what to do."""
     if not HOST.loaded():
-        return "No checkpoint is loaded yet."
+        return wording.NOT_LOADED
     return choose(facts_of_fields(*fields), HOST.checkpoint(), wanted).reason
 
 
@@ -135,10 +136,28 @@ def add_pages(_: Any, app: Any) -> None:
 
 def add_tab() -> list[tuple[Any, str, str]]:
     """MemStab's own tab."""
-    behind = tab.Behind(STORE, CALIBRATOR, status, HOST.loaded, SAMPLING.size, sampler_names, scheduler_names)
-    return [(tab.build(behind), TITLE, tab.NAME)]
+    behind = page.Behind(
+        STORE,
+        CALIBRATOR,
+        LEARNER,
+        HOST.checkpoint,
+        status,
+        HOST.loaded,
+        SAMPLING.size,
+        sampler_names,
+        scheduler_names,
+    )
+    return [(page.build(behind), TITLE, page.NAME)]
 
 
+def before_ui() -> None:
+    """All extensions are there, and no page yet."""
+    xyz.add_axes(scripts.scripts_data, STORE.names)
+    filenames.add_pattern()
+    localize.add_translations()
+
+
+script_callbacks.on_before_ui(before_ui)
 script_callbacks.on_cfg_denoiser(TAP.before)
 script_callbacks.on_cfg_denoised(TAP.denoised)
 script_callbacks.on_cfg_after_cfg(TAP.after)

@@ -1,11 +1,15 @@
 """The table of settings: one source for every door into the program."""
 
+import json
+from pathlib import Path
+
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lib_memstab import badge
-from lib_memstab.settings import TABLE, Choice, SettingsError, read_args, row
+from lib_memstab.settings import TABLE, Choice, SettingsError, args_schema, read_args, row
 
 FIRST_RELEASE = ("enabled", "mode", "sensitivity", "strength", "profile")
 
@@ -67,3 +71,31 @@ def test_anything_is_read_or_refused(args):
 def test_clamped_numbers_can_be_read(number):
     for setting in (row("sensitivity"), row("strength")):
         assert setting.read(setting.clamp(number)) == setting.clamp(number)
+
+
+SCHEMA = Path(__file__).resolve().parents[1] / "profiles" / "args.schema.json"
+
+
+def test_the_published_schema_of_the_arguments_is_the_tables():
+    assert SCHEMA.read_text("utf-8") == json.dumps(args_schema(), indent=2) + "\n"
+    jsonschema.Draft202012Validator.check_schema(args_schema())
+
+
+FIELDS = {
+    "enabled": st.booleans() | st.just(1),
+    "mode": st.sampled_from(["suppress", "detect", "off", 1]),
+    "sensitivity": st.integers(-1, 200_000) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans(),
+    "strength": st.floats(-0.5, 1.5) | st.sampled_from([0, 1, None, "1"]),
+    "profile": st.from_regex(r"\A[a ./(]{0,4}\Z") | st.integers(),
+    "colour": st.text(),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=FIELDS))
+def test_the_schema_accepts_what_is_read_and_nothing_else(given_object):
+    try:
+        read_args([given_object])
+        read = True
+    except SettingsError:
+        read = False
+    assert jsonschema.Draft202012Validator(args_schema()).is_valid(given_object) == read

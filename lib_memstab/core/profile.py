@@ -19,18 +19,9 @@ from typing import Any, Literal, get_args
 
 from lib_memstab.core.files import write_whole
 from lib_memstab.core.measurement import REFERENCE_GUIDANCE
+from lib_memstab.core.plain import PlainDataError, added, check_schema, from_plain, parse_object, to_plain
 from lib_memstab.core.region import MIN_TRAJECTORIES, Region
-from lib_memstab.core.report import (
-    AUTOMATIC,
-    PROFILE_NAME,
-    PlainDataError,
-    added,
-    check_schema,
-    from_plain,
-    is_sha256,
-    parse_object,
-    to_plain,
-)
+from lib_memstab.core.report import AUTOMATIC, PROFILE_NAME, is_sha256
 
 SCHEMA = 1
 """Number of the file format; a new one is for changed meanings only."""

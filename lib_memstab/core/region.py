@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib_memstab.core.report import added
+from lib_memstab.core.plain import added
 
 FloatArray = NDArray[np.float64]
 

@@ -15,6 +15,7 @@ from lib_memstab import badge
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.plan import SCALES, read_plan
 from lib_memstab.core.report import AUTOMATIC
+from lib_memstab.host import wording
 from lib_memstab.settings import TABLE, TITLE, Setting, SettingsError, row
 
 SAMPLING = ("sampling", "scheduler", "steps", "width", "height", "cfg_scale")
@@ -50,9 +51,9 @@ def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Be
             fields = {setting.attribute: _field(setting, elem_id, behind.names) for setting in TABLE[1:]}
         status = gr.HTML(value="", elem_id=elem_id("status"))
         with gr.Row():
-            check = gr.Button("Which profile applies?", elem_id=elem_id("check"))
-            calibrate = gr.Button("Calibrate this checkpoint", elem_id=elem_id("calibrate"))
-            stop = gr.Button("Stop calibration", elem_id=elem_id("stop"))
+            check = gr.Button(wording.WHICH, elem_id=elem_id("check"))
+            calibrate = gr.Button(wording.CALIBRATE_THIS, elem_id=elem_id("calibrate"))
+            stop = gr.Button(wording.STOP_CALIBRATION, elem_id=elem_id("stop"))
     own = [sampling[name] for name in SAMPLING if name in sampling]
     profile = fields["profile"]
 

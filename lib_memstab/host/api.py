@@ -24,6 +24,7 @@ from lib_memstab.core.report import SCHEMA, ImageReport
 from lib_memstab.evidence.audit import STATES
 from lib_memstab.host.audit import ForbiddenError, answer, read_audit
 from lib_memstab.host.learner import Learner
+from lib_memstab.host.openapi import described
 from lib_memstab.settings import TABLE, TITLE, SettingsError, read_args
 from lib_memstab.store import SHIPPED, Store
 
@@ -66,11 +67,9 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
         return {"version": __version__, "host": parts.host, "schema": SCHEMA}
 
     def schema() -> dict[str, Any]:
-        badge, profile = (
-            json.loads((SHIPPED / f"{name}.schema.json").read_text("utf-8")) for name in ("badge", "profile")
-        )
+        files = {name: SHIPPED / f"{name}.schema.json" for name in ("args", "badge", "profile")}
         settings = [{**asdict(one), "allowed": one.allowed(parts.store.names())} for one in TABLE]
-        return {"badge": badge, "profile": profile, "settings": settings}
+        return {**{name: json.loads(file.read_text("utf-8")) for name, file in files.items()}, "settings": settings}
 
     def profiles() -> list[dict[str, Any]]:
         return [
@@ -144,7 +143,8 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
         ("/calibrate", "POST", start),
         ("/calibrate", "DELETE", stop),
     ):
-        app.add_api_route(PREFIX + path, page, methods=[method], dependencies=guard, response_model=None)
+        told = described(path, method)
+        app.add_api_route(PREFIX + path, page, methods=[method], dependencies=guard, response_model=None, **told)
     _check_arguments(app, parts.store)
 
 
@@ -166,7 +166,8 @@ def _check_arguments(app: FastAPI, store: Store) -> None:
                     422, {"message": str(error), "field": error.field, "allowed": error.allowed}
                 ) from error
 
-    for route in app.router.routes:
+    routes: list[Any] = list(app.router.routes)
+    for route in routes:
         if getattr(route, "path", None) in SAMPLING_PAGES:
             checked = get_parameterless_sub_dependant(depends=Depends(check), path=route.path)
             # Behind the WebUI's own: whoever has no password learns nothing, not even which profiles there are.

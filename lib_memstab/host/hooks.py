@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from lib_memstab.badge import JobSettings
 from lib_memstab.core.report import ImageReport
-from lib_memstab.host import images, tap
+from lib_memstab.host import images, tap, xyz
 from lib_memstab.host.facts import Choose, PassFacts
 from lib_memstab.host.job import Job
 from lib_memstab.host.learner import Learner
@@ -34,8 +34,10 @@ class Hooks:
         facts: Callable[[Any, Tensor], PassFacts],
         learner: Learner,
         lacks: str = "",
+        infotext_keys: Callable[[], Collection[str]] = lambda: images.KEYS,
     ) -> None:
         self._host, self._choose, self._facts, self._learner, self._lacks = host, choose, facts, learner, lacks
+        self._infotext_keys = infotext_keys
         self.latest: list[ImageReport] = []
 
     def process(self, p: Any, args: Sequence[object]) -> None:
@@ -44,7 +46,7 @@ class Hooks:
         tap.attach(p, None)
         settings, reason = JobSettings(), self._lacks or None
         try:
-            choice = read_args(args)
+            choice = read_args(args, changes=xyz.changes_of(p))
             if not choice.enabled:
                 return
             settings = choice.settings
@@ -53,7 +55,7 @@ class Hooks:
             log.warning("%s; nothing is measured", error)
         job = Job(self._host, settings, self._choose, reason, self._learner.wanted())
         tap.attach(p, job)
-        images.announce(p.extra_generation_params, job)
+        images.announce(p.extra_generation_params, job, self._infotext_keys())
 
     def process_batch(self, p: Any) -> None:
         """A batch begins."""
@@ -61,7 +63,7 @@ class Hooks:
         if job is not None:
             job.begin_batch()
             # Another extension's inner job may have left its own entries in the dictionary they share.
-            images.announce(p.extra_generation_params, job)
+            images.announce(p.extra_generation_params, job, self._infotext_keys())
 
     def before_sampling(self, p: Any, x: Tensor) -> None:
         """A sampling pass begins; `x` [B, C, H, W] are its latents or noise."""
@@ -85,7 +87,7 @@ class Hooks:
         """An image's infotext is about to be made."""
         job = job_of(p)
         if job is not None:
-            images.announce(p.extra_generation_params, job)
+            images.announce(p.extra_generation_params, job, self._infotext_keys())
 
     def after_composite(self, p: Any, image: Any) -> None:
         """An image is as it will be saved."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from lib_memstab import badge
@@ -23,15 +23,19 @@ def forget(entries: Infotext) -> None:
         entries.pop(key, None)
 
 
-def announce(entries: Infotext, job: Job) -> None:
-    """Put MemStab's entries in: the settings, and a verdict that is asked for image by image."""
-    entries[badge.SETTINGS_KEY] = badge.settings_to_infotext(job.settings)
-    entries[badge.VERDICT_KEY] = _verdict_of(job)
+def announce(entries: Infotext, job: Job, keys: Collection[str] = KEYS) -> None:
+    """Put those of MemStab's entries in that are wanted: settings, and a verdict that is asked for image by image."""
+    all_entries = {
+        badge.SETTINGS_KEY: badge.settings_to_infotext(job.settings),
+        badge.VERDICT_KEY: _verdict_of(job),
+    }
+    entries.update({key: all_entries[key] for key in keys})
 
 
 def settle(entries: Infotext, job: Job) -> None:
     """At the end of the job its verdicts become one text, for grids and lists of the whole job."""
-    entries[badge.VERDICT_KEY] = badge.summary(job.reports)
+    if badge.VERDICT_KEY in entries:
+        entries[badge.VERDICT_KEY] = badge.summary(job.reports)
 
 
 def _verdict_of(job: Job) -> Callable[..., str | None]:
@@ -68,3 +72,16 @@ def carry(params: Any) -> None:
         chunk = badge.to_chunk(reports[place]) if place < len(reports) else None
     if isinstance(chunk, str):
         params.pnginfo[badge.CHUNK] = chunk
+
+
+def verdict_for_name(image: Any, *only: str) -> str | None:
+    """The verdict of a marked picture as file names have it, such as `not-measured`; None for other pictures.
+
+    With `only`, verdicts in the same form, None for those of another verdict too.
+    """
+    chunk = getattr(image, "info", {}).get(badge.CHUNK)
+    try:
+        verdict = badge.from_chunk(chunk).verdict.replace(" ", "-") if isinstance(chunk, str) else None
+    except badge.BadgeError:
+        return None
+    return verdict if not only or verdict in only else None

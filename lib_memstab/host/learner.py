@@ -15,9 +15,9 @@ import numpy as np
 from lib_memstab.calibration.work import new_profile, profile_name
 from lib_memstab.core.files import write_whole
 from lib_memstab.core.lessons import AGAIN, Lesson, calibrations, digest, lesson_path, ordinary, sketch_of, sound_sketch
+from lib_memstab.core.plain import PlainDataError, from_plain, parse_object, to_plain
 from lib_memstab.core.profile import Checkpoint, Profile, ProfileError
 from lib_memstab.core.region import GRID, Conditions, RegionError
-from lib_memstab.core.report import PlainDataError, from_plain, parse_object, to_plain
 from lib_memstab.host.facts import Taught
 from lib_memstab.host.port import Host
 

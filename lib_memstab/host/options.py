@@ -1,33 +1,48 @@
-"""MemStab's section of the WebUI's Settings page."""
+"""MemStab's section of the WebUI's Settings page.
+
+What the panel starts with is none of it: the WebUI keeps that for every field of txt2img and img2img by itself.
+"""
 
 from __future__ import annotations
 
+import html
+from collections.abc import Collection
 from pathlib import Path
 
+import gradio as gr
 from modules import shared
 
+from lib_memstab import badge
+from lib_memstab.host.images import KEYS
+from lib_memstab.host.wording import LEARN, NOTES, OPTIONS, PARAMETERS
 from lib_memstab.settings import TITLE
 
-LEARN = "memstab_learn"
 SECTION = ("memstab", TITLE)
+
+INFOTEXT: dict[str, Collection[str]] = dict(zip(PARAMETERS.choices, (KEYS, (badge.VERDICT_KEY,), ()), strict=True))
+"""Entries of the generation parameters, by the user's choice."""
 
 
 def add_options() -> None:
     """on_ui_settings."""
-    shared.opts.add_option(
-        LEARN,
-        shared.OptionInfo(
-            False, "Learn what ordinary images of a checkpoint look like while I generate", section=SECTION
-        ).info(
-            "every image that MemStab watches and does not flag adds to a profile named after the checkpoint, which is "
-            "used from 64 images on; of a prompt only a digest is kept"
-        ),
-    )
+    for option in OPTIONS:
+        kind = {"component": gr.Radio, "component_args": {"choices": list(option.choices)}} if option.choices else {}
+        info = shared.OptionInfo(option.default, option.label, section=SECTION, **kind).info(option.help)
+        shared.opts.add_option(option.name, info)
+    for name, text in NOTES.items():
+        note = shared.OptionHTML(html.escape(text))
+        note.section = SECTION
+        shared.opts.add_option(name, note)
 
 
 def learning() -> bool:
     """Whether the user wants MemStab to learn."""
-    return bool(getattr(shared.opts, LEARN, False))
+    return bool(getattr(shared.opts, LEARN.name, LEARN.default))
+
+
+def infotext_keys() -> Collection[str]:
+    """Which of MemStab's entries the generation parameters are to have."""
+    return INFOTEXT.get(getattr(shared.opts, PARAMETERS.name, ""), KEYS)
 
 
 def output_folders() -> list[Path]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.region import MIN_TRAJECTORIES, Region
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES
-from lib_memstab.lab import contamination, sizes, tables, transfer, transfer_tables, truth
+from lib_memstab.lab import contamination, provisional, sizes, tables, transfer, transfer_tables, truth
 from lib_memstab.lab.comparison import contenders, judge_contender
 from lib_memstab.lab.cost import measure_cost
 from lib_memstab.lab.experiment import load_splits
@@ -205,6 +205,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only what becomes of learning while one generates when some of the prompts are memorized",
     )
     parser.add_argument(
+        "--provisional",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="only one region for all models: learned from all but one of these models, held against that one",
+    )
+    parser.add_argument(
         "--calibration",
         type=_calibration,
         help=f"trajectories of each calibration of --transfer ({transfer.Plan.calibration}), or that those of --sizes "
@@ -239,6 +246,8 @@ def run(args: argparse.Namespace) -> int:
     if args.sizes:
         figures = sizes.measure(sizes.Plan(**given(args, *_SAMPLED)), sizes.SIZES, args.jobs)
         return _tell(args, "sizes", figures, transfer_tables.sizes(figures))
+    if args.provisional:
+        return _measure_provisional(args)
     if args.learning:
         figures = contamination.measure(contamination.Plan(**given(args, "split", "ordinary", "seeds")), args.jobs)
         return _tell(args, "learning", figures, transfer_tables.learning(figures))
@@ -252,6 +261,18 @@ def _measure_transfer(args: argparse.Namespace) -> int:
     figures = transfer.measure(transfer.Plan(**given(args, *_SAMPLED)), axes, args.sensitivity, args.jobs)
     _tell(args, "transfer", figures, transfer_tables.matrices(figures))
     return 1 if transfer.unwarned(figures) else 0
+
+
+def _measure_provisional(args: argparse.Namespace) -> int:
+    """One region for all models; 2 where there are not two models."""
+    lacking = [str(one) for one in args.provisional if not (one / "training.json").is_file()]
+    if lacking or len(args.provisional) < 2:
+        found = f"there is no model in {', '.join(lacking)}" if lacking else "one was named"
+        log.error("bench: --provisional takes two folders of models or more, and %s", found)
+        return 2
+    plan = transfer.Plan(**given(args, *_SAMPLED))
+    figures = provisional.measure(args.provisional, plan, args.sensitivity, args.jobs)
+    return _tell(args, "provisional", figures, transfer_tables.provisional(figures))
 
 
 def _measure_cells(args: argparse.Namespace, small: Plan) -> int:

@@ -19,7 +19,7 @@ from lib_memstab.core.region import Conditions, Region
 from lib_memstab.lab.experiment import load_splits, record
 from lib_memstab.lab.recording import Recording, cut, join, record_trials
 from lib_memstab.lab.sampling import Job
-from lib_memstab.lab.tools import SEED_BASES, load_tools, workers
+from lib_memstab.lab.tools import SEED_BASES, load_judge, workers
 from lib_memstab.lab.trials import MAIN, Trial, job_of, memorized_trials, plain_trials
 
 log = logging.getLogger("memstab.bench")
@@ -54,8 +54,8 @@ class Pool:
 
 def lessons_of(trials: Sequence[Trial]) -> list[Lesson]:
     """Sample trials and take down what they teach."""
-    job = job_of(load_tools()[0], MAIN, trials)
-    latents, curves, starts = record(load_tools()[0], job)
+    job = job_of(load_judge()[0], MAIN, trials)
+    latents, curves, starts = record(load_judge()[0], job)
     found = []
     for trial, latent, curve, start in zip(trials, latents, curves, starts, strict=True):
         path = lesson_path(curve)

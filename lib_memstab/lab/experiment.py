@@ -21,7 +21,8 @@ from lib_memstab.core.windows import GLIMPSES, HALVES, Chunk, read
 from lib_memstab.lab.sampling import Evaluate, Job, sample
 from lib_memstab.lab.sd1_layout import LabModel, load_checkpoint
 
-OTHER_MODEL = os.environ.get("MEMSTAB_LAB_MODEL")
+OTHER_MODEL_NAME = "MEMSTAB_LAB_MODEL"
+OTHER_MODEL = os.environ.get(OTHER_MODEL_NAME)
 """Folder of a model that `train` made, with a profile that `calibrate` made there, in place of the committed ones."""
 
 MODEL_FOLDER = Path(OTHER_MODEL or Path(__file__).parent / "model")

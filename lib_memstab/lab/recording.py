@@ -16,7 +16,7 @@ from lib_memstab.core.region import Conditions, FloatArray, Region
 from lib_memstab.lab import truth
 from lib_memstab.lab.experiment import BATCH, batches, record
 from lib_memstab.lab.sampling import sample
-from lib_memstab.lab.tools import load_tools
+from lib_memstab.lab.tools import load_judge
 from lib_memstab.lab.trials import Cell, Probe, Trial, job_of
 
 _FIELDS = [field.name for field in fields(Measurement)]
@@ -51,7 +51,7 @@ class Recording:
 
 def record_trials(cell: Cell, trials: Sequence[Trial]) -> Recording:
     """Sample trials, unwatched, and keep what was measured and which became copies."""
-    model, judge, _ = load_tools()
+    model, judge = load_judge()
     latents, parts = [], []
     job = job_of(model, cell, trials)
     for part in batches(job):
@@ -85,7 +85,7 @@ def join(parts: Sequence[Recording]) -> Recording:
 
 def record_calibration(cell: Cell, trials: Sequence[Trial]) -> tuple[FloatArray, list[Conditions]]:
     """Curves [N, K] and conditions of trials without a negative prompt, as `region.learn` takes them."""
-    model = load_tools()[0]
+    model, _ = load_judge()
     job = job_of(model, cell, trials)
     _, curves, starts = record(model, job)
     return curves, [Conditions(job.guidance, round(float(start), 3)) for start in starts]

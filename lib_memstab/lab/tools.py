@@ -25,13 +25,19 @@ STATED = (10.0, 100.0, 1000.0)
 
 
 @lru_cache(maxsize=1)
-def load_tools() -> tuple[LabModel, Judge, dict[str, Region]]:
-    """Model, judge, and region by mode, loaded once per process."""
+def load_judge() -> tuple[LabModel, Judge]:
+    """Model and judge, loaded once per process."""
     model = load_lab_model()
     checker = CaptionChecker.load(MODEL_FOLDER / "checker.safetensors")
+    return model, Judge.of(model, checker, Corpus(load_splits()["seed"]).memorized)
+
+
+@lru_cache(maxsize=1)
+def load_tools() -> tuple[LabModel, Judge, dict[str, Region]]:
+    """Model, judge, and region by mode, loaded once per process."""
     profile = profiles.load(PROFILE)
     regions: dict[str, Region] = {str(mode): calibration.region for mode, calibration in profile.modes.items()}
-    return model, Judge.of(model, checker, Corpus(load_splits()["seed"]).memorized), regions
+    return *load_judge(), regions
 
 
 def workers(jobs: int) -> ProcessPoolExecutor:

@@ -74,6 +74,23 @@ def learning(figures: Mapping[str, Any]) -> str:
     return f"{table(head, rows)}\n\n{note}"
 
 
+def provisional(figures: Mapping[str, Any]) -> str:
+    """Two rows for each model: judged by its own region, and by that of the others."""
+    rows = [
+        [
+            row["model"],
+            name,
+            "-" if found["auc"] is None else f"{found['auc']:.4f}",
+            share(*found["alarms"]),
+            share(*found["copies"]),
+        ]
+        for row in figures["rows"]
+        for name, found in (("its own", row["own"]), ("the others'", row["others"]))
+    ]
+    stated = f"{100 / figures['sensitivity']:g} %"
+    return table(["model", "judged by the region of", "AUC", f"false alarms, stated {stated}", "copies flagged"], rows)
+
+
 def _matrix(title: str, cells: Sequence[Mapping[str, Any]], words: Callable[[Mapping[str, Any]], str]) -> str:
     rows = list(dict.fromkeys(cell["calibrated"] for cell in cells))
     columns = list(dict.fromkeys(cell["tested"] for cell in cells))

@@ -22,8 +22,8 @@ from lib_memstab.core.lessons import (
     sketch_of,
     sound_sketch,
 )
+from lib_memstab.core.plain import from_plain, parse_object, to_plain
 from lib_memstab.core.region import GRID, Conditions
-from lib_memstab.core.report import from_plain, parse_object, to_plain
 from tests.core import test_region
 
 

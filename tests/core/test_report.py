@@ -6,15 +6,8 @@ import math
 
 import pytest
 
-from lib_memstab.core.report import (
-    ImageReport,
-    PassReport,
-    ProfileUse,
-    ReportError,
-    StepCounts,
-    Trace,
-    parse_object,
-)
+from lib_memstab.core.plain import parse_object
+from lib_memstab.core.report import ImageReport, PassReport, ProfileUse, ReportError, StepCounts, Trace
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies

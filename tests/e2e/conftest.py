@@ -258,3 +258,15 @@ def memorized(splits):
 @pytest.fixture(scope="session")
 def ordinary(splits):
     return [row["text"] for row in splits["tuning"]["ordinary"]]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    if binary is None:
+        pytest.skip("the browser tests need chromium")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=binary, args=["--no-sandbox"])
+        yield started
+        started.close()

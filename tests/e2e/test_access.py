@@ -14,6 +14,8 @@ PAGES = (
     ("/schema", "GET"),
     ("/profiles", "GET"),
     ("/reports/last", "GET"),
+    ("/learned", "GET"),
+    ("/learned", "DELETE"),
     ("/calibrate", "GET"),
     ("/calibrate", "POST"),
     ("/calibrate", "DELETE"),

@@ -1,7 +1,6 @@
 """Panel and tab in a real browser: what a click, a pasted infotext and a file do, and what is seen of it."""
 
 import re
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -19,18 +18,6 @@ BADGED = (
     "MemStab verdict: clear p=0.5 score 1"
 )
 FOREIGN = "a dog\nSteps: 9, Sampler: Euler, CFG scale: 7.5, Seed: 1, Size: 128x128"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    if binary is None:
-        pytest.skip("the browser tests need chromium")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=binary, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
@@ -218,3 +205,19 @@ def test_a_file_that_is_no_list_of_prompts_is_refused_in_a_sentence(calibrated, 
     tab.click("#memstab_calibrate")
     wait_for_words(tab, "line", "has 3 different prompts")
     assert calibrated.call("/memstab/v1/calibrate")[1] == before
+
+
+def test_what_was_learned_is_told_and_forgotten(calibrated, tab):
+    tab.click("#tab_memstab button:has-text('Learned')")
+    wait_for_words(tab, "learned", "MemStab does not learn now")
+    calibrated.call("/sdapi/v1/options", {"memstab_learn": True})
+    try:
+        calibrated.one("a red star on a blue background", {"mode": "detect"})
+    finally:
+        calibrated.call("/sdapi/v1/options", {"memstab_learn": False})
+    tab.click("#memstab_refresh")
+    wait_for_words(tab, "learned", "1 of your generations")
+    tab.click("#memstab_forget_all")
+    wait_for_words(tab, "learned", "once more")
+    tab.click("#memstab_forget_all")
+    wait_for_words(tab, "learned", r"1 images were forgotten\.[^]*Nothing has been learned")

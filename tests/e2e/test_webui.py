@@ -295,6 +295,36 @@ def test_cells_of_an_xyz_plot_have_their_own_verdicts(calibrated, memorized):
     assert "MemStab" not in calibrated.one(memorized[2]).infotext
 
 
+def test_axes_of_memstab_give_every_cell_settings_and_a_verdict_of_its_own(calibrated, memorized):
+    """Also where it is off outside of the plot."""
+    modes = xyz(calibrated, "[MemStab] Mode", ["off", "detect", "suppress"])
+    off, detect, suppress = calibrated.sample(memorized[2], None, **modes)[1:]
+    assert off.report is None
+    assert "MemStab: " not in off.infotext
+    assert detect.report.verdict == "flagged"
+    assert detect.equals(off)
+    assert suppress.report.verdict == "suppressed"
+    assert not suppress.equals(off)
+    for axis, values, found in (
+        ("False alarms (1 in N)", "10, 100-300 (+100)", ["10", "100", "200", "300"]),
+        ("Strength", "0-1 [3]", ["0", "0.5", "1"]),
+    ):
+        cells = calibrated.sample(memorized[2], DETECT, **xyz(calibrated, f"[MemStab] {axis}", values))[1:]
+        texts = [re.search(r"MemStab: detect (\S+) strength ([^,]+)", one.infotext) for one in cells]
+        assert [text.group(1 if axis.startswith("False") else 2) for text in texts] == found
+        assert {one.report.verdict for one in cells} == {"flagged"}
+    cells = calibrated.sample(memorized[2], DETECT, **xyz(calibrated, "[MemStab] Profile", ["auto", "memstab-lab"]))[1:]
+    assert ["profile memstab-lab" in one.infotext for one in cells] == [False, True]
+    assert "MemStab" not in calibrated.one(memorized[2]).infotext
+
+
+def test_an_axis_with_a_wrong_value_is_refused_before_the_first_cell(calibrated):
+    body = {"prompt": "x", "steps": 150, **xyz(calibrated, "[MemStab] Strength", "0.5, 7")}
+    status, answer = calibrated.call("/sdapi/v1/txt2img", body)
+    assert status == 500
+    assert "'[MemStab] Strength' should be a number from 0 to 1, not 7.0" in answer["errors"]
+
+
 def test_an_infotext_switches_memstab_on_as_it_was(calibrated, memorized):
     once = calibrated.one(memorized[2], {"mode": "detect", "sensitivity": 250, "strength": 0.5})
     body = {"infotext": once.infotext, "prompt": memorized[2]}
@@ -403,6 +433,37 @@ def test_images_saved_before_a_hires_pass_carry_the_first_passs_badge(calibrated
         assert "MemStab verdict: flagged" in found.parameters
 
 
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [("settings and verdict", [True, True]), ("verdict", [False, True]), ("nothing", [False, False])],
+)
+def test_the_user_chooses_what_generation_parameters_have(calibrated, memorized, option, wanted, found):
+    option(memstab_infotext=wanted)
+    picture = calibrated.one(memorized[2], DETECT)
+    assert [text in picture.infotext for text in ("MemStab: detect 100", "MemStab verdict: flagged")] == found
+    assert picture.report.verdict == "flagged"
+
+
+def test_names_of_files_and_folders_can_tell_the_verdict(calibrated, memorized, ordinary, option):
+    if calibrated.folder is None:
+        pytest.skip("the files of a WebUI that runs already are not known")
+    option(
+        samples_filename_pattern="[seed]-[memstab]",
+        directories_filename_pattern="[sampler]/[memstab<flagged><suppressed>]",
+        save_images_add_number=False,
+    )
+    jobs = ((memorized[2], DETECT), (memorized[2], SUPPRESS), (ordinary[1], {"sensitivity": 1000}), (ordinary[1], None))
+    for seed, (prompt, memstab) in enumerate(jobs, 1):
+        calibrated.sample(prompt, memstab, seed=seed, save_images=True)
+    names = calibrated.folder / "outputs" / "txt2img-images" / "Euler"
+    assert sorted(file.relative_to(names).as_posix() for file in names.rglob("*.png")) == [
+        "3-clear.png",
+        "4.png",
+        "flagged/1-flagged.png",
+        "suppressed/2-suppressed.png",
+    ]
+
+
 def test_programs_can_ask_for_everything(calibrated, memorized):
     calibrated.one(memorized[2], DETECT)
     _, last = calibrated.call("/memstab/v1/reports/last")
@@ -410,7 +471,45 @@ def test_programs_can_ask_for_everything(calibrated, memorized):
     _, schema = calibrated.call("/memstab/v1/schema")
     assert [one["attribute"] for one in schema["settings"]][:2] == ["enabled", "mode"]
     jsonschema.Draft202012Validator(schema["badge"]).validate(last[0])
+    jsonschema.Draft202012Validator(schema["args"]).validate({"enabled": True, **DETECT})
     assert calibrated.call("/memstab/v1/version")[1]["host"].startswith("AUTOMATIC1111 WebUI")
+
+
+def test_the_webuis_own_description_tells_of_memstabs_pages(webui):
+    status, told = webui.call("/openapi.json")
+    assert status == 200
+    pages = {path: own for path, own in told["paths"].items() if path.startswith("/memstab/v1/")}
+    assert len(pages) == 7
+    for page in (page for own in pages.values() for page in own.values()):
+        assert page["summary"]
+        assert page["description"]
+        assert all(answer["content"]["application/json"]["schema"] for answer in page["responses"].values())
+    start = pages["/memstab/v1/calibrate"]["post"]
+    assert "guidance" in start["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert {"202", "409", "422"} <= set(start["responses"])
+
+
+def test_ordinary_generations_teach_a_profile_and_can_be_forgotten(calibrated, memorized, splits, option):
+    learned = "/memstab/v1/learned"
+    calibrated.call(learned, {}, "DELETE")
+    option(memstab_learn=True)
+    prompts = [prompt["text"] for prompt in splits["tuning"]["ordinary"][60:96]]
+    # A scale that no calibration covers, and two replays, which are flagged and teach nothing.
+    for part in (prompts[:18], prompts[18:], memorized[2:4]):
+        calibrated.sample("", DETECT, cfg_scale=5, batch_size=len(part), probe={"prompts": part})
+    _, found = calibrated.call(learned)
+    assert found["learning"] is True
+    # One of them or two may be a false alarm.
+    assert 34 <= found["images"] == found["prompts"] <= 36
+    names = [one["name"] for one in calibrated.call("/memstab/v1/profiles")[1]]
+    assert "memstab-lab learned" in names
+    how = {"profile": "memstab-lab learned", "mode": "detect"}
+    flagged, clear = calibrated.one(memorized[2], how, cfg_scale=5), calibrated.one(prompts[0], how, cfg_scale=5)
+    assert [flagged.report.verdict, clear.report.verdict] == ["flagged", "clear"]
+    assert flagged.report.profile.match == "exact"
+    assert calibrated.call(learned, {"since": "yesterday"}, "DELETE")[0] == 422
+    assert calibrated.call(learned, {"since": "2026-01-01"}, "DELETE")[1]["forgotten"] == found["images"] + 1
+    assert calibrated.call(learned)[1]["images"] == 0
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])

@@ -9,7 +9,9 @@ import torch
 from lib_memstab.core.lessons import EACH, FEWEST, SOURCE
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.host import learner as learning
+from lib_memstab.host import wording
 from lib_memstab.host.matching import ENOUGH
+from lib_memstab.host.tab import forgetting
 
 DETECT = {"mode": "detect"}
 OWN = Checkpoint("stand-in", "ab" * 32)
@@ -170,3 +172,20 @@ def test_many_images_of_the_user_come_before_a_calibration(judged):
     assert judged.sample(["ordinary prompt 216"], DETECT)[0].report.profile.name == "stand-in learned"
     negative = judged.sample(["ordinary prompt 216"], DETECT, negative="blurry")[0].report
     assert negative.profile.name == "stand-in"
+
+
+def test_the_tab_forgets_today_at_once_and_everything_on_the_second_click(learns):
+    generate(learns, 3)
+    assert "3 of your generations" in forgetting.told(learns.learner, OWN)
+    assert wording.LEARNING in forgetting.told(learns.learner, OWN)
+    said, armed = forgetting.forget(learns.learner, OWN, "", False)
+    assert wording.ARMED in said
+    assert len(learns.learner.lessons(OWN)) == 3
+    assert forgetting.forget(learns.learner, Checkpoint("another", None), armed, False)[1] == "another"
+    said, armed = forgetting.forget(learns.learner, OWN, armed, False)
+    assert "3 images were forgotten" in said
+    assert armed == ""
+    generate(learns, 2)
+    assert "2 images were forgotten" in forgetting.forget(learns.learner, OWN, "", True)[0]
+    learns.learning = False
+    assert wording.NOT_LEARNING in forgetting.told(learns.learner, None)

@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from lib_memstab.calibration.calibrator import Calibrator
-from lib_memstab.host import watching
-from lib_memstab.host.form import FormError
+from lib_memstab.host.tab import watching
+from lib_memstab.host.tab.form import FormError
 from tests.calibration.test_calibration import PLAN, Machine, finished
 
 SMALL = replace(PLAN, guidance=(7.5,), trajectories=40, modes=("txt2img",))

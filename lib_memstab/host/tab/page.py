@@ -1,4 +1,4 @@
-"""MemStab's own tab in the WebUI: calibrate with every choice there is, and look after the profiles."""
+"""MemStab's own tab in the WebUI: calibrate with every choice there is, look after profiles and what was learned."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ import gradio as gr
 
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.plan import Plan
+from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host import tab_profiles, watching
+from lib_memstab.host import wording
 from lib_memstab.host.accordion import SAMPLING
-from lib_memstab.host.form import FIELDS, Field, read_form, sampling_of, without_size
-from lib_memstab.host.tab_profiles import UPLOAD_HEIGHT
+from lib_memstab.host.learner import Learner
+from lib_memstab.host.tab import learned as tab_learned
+from lib_memstab.host.tab import profiles as tab_profiles
+from lib_memstab.host.tab import watching
+from lib_memstab.host.tab.form import FIELDS, Field, read_form, sampling_of, without_size
+from lib_memstab.host.tab.markup import sentence
+from lib_memstab.host.tab.profiles import UPLOAD_HEIGHT
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
 
@@ -36,6 +42,7 @@ class Behind:
     """What the tab speaks for.
 
     Attributes:
+        checkpoint: the checkpoint, where one is loaded.
         status: which profile a choice and the fields of `accordion.SAMPLING` come to, and why.
         loaded: whether a checkpoint is loaded.
         size: height and width that the checkpoint is made for; it is loaded if it is not.
@@ -44,6 +51,8 @@ class Behind:
 
     store: Store
     calibrator: Calibrator
+    learner: Learner
+    checkpoint: Callable[[], Checkpoint]
     status: Callable[[str, Sequence[Any]], str]
     loaded: Callable[[], bool]
     size: Callable[[], tuple[int, int]]
@@ -55,11 +64,11 @@ def build(behind: Behind) -> gr.Blocks:
     """Make the tab."""
     with gr.Blocks(analytics_enabled=False) as tab:
         with gr.Tabs():
-            with gr.Tab("Calibrate", id="calibrate"), gr.Row():
+            with gr.Tab(wording.CALIBRATE, id="calibrate"), gr.Row():
                 with gr.Column():
                     fields = _form(behind)
                     prompts = gr.File(
-                        label="Your own prompts, if you have some: a .txt, one a line",
+                        label=wording.PROMPTS,
                         type="binary",
                         file_types=[".txt"],
                         height=UPLOAD_HEIGHT,
@@ -67,23 +76,23 @@ def build(behind: Behind) -> gr.Blocks:
                     )
                 with gr.Column():
                     with gr.Row():
-                        calibrate = gr.Button("Calibrate", variant="primary", elem_id=f"{NAME}_calibrate")
-                        stop = gr.Button("Stop", elem_id=f"{NAME}_stop")
-                        anew = gr.Button("Start over", elem_id=f"{NAME}_anew")
-                    gr.HTML(
-                        "<p>What was measured until Stop is kept: Calibrate goes on from there if the fields are the "
-                        "same, Start over measures everything again.</p>"
-                    )
+                        calibrate = gr.Button(wording.CALIBRATE, variant="primary", elem_id=f"{NAME}_calibrate")
+                        stop = gr.Button(wording.STOP, elem_id=f"{NAME}_stop")
+                        anew = gr.Button(wording.START_OVER, elem_id=f"{NAME}_anew")
+                    gr.HTML(sentence(wording.KEPT))
                     line = gr.HTML(elem_id=f"{NAME}_line")
                     region = gr.HTML(elem_id=f"{NAME}_region")
-            with gr.Tab("Profiles", id="profiles"):
+            with gr.Tab(wording.PROFILES, id="profiles"):
                 profiles = tab_profiles.build(behind.store, NAME)
-        refresh = gr.Button("Refresh", size="sm", elem_id=f"{NAME}_refresh")
+            with gr.Tab(wording.LEARNED, id="learned"):
+                learned = tab_learned.build(
+                    behind.learner, lambda: behind.checkpoint() if behind.loaded() else None, NAME
+                )
+        refresh = gr.Button(wording.REFRESH, size="sm", elem_id=f"{NAME}_refresh")
         tick = gr.Button(visible=False, elem_id=f"{NAME}_tick")
         seen, filled = gr.State(""), gr.State(None)
-        _connect(
-            behind, _Parts(fields, prompts, calibrate, stop, anew, line, region, refresh, tick, seen, filled), profiles
-        )
+        parts = _Parts(fields, prompts, calibrate, stop, anew, line, region, refresh, tick, seen, filled)
+        _connect(behind, parts, profiles, learned)
     return tab
 
 
@@ -104,7 +113,7 @@ class _Parts:
     filled: Any
 
 
-def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> None:
+def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section, learned: tab_learned.Section) -> None:
     view = watching.View(behind.calibrator)
 
     def plan(resume: bool, values: Sequence[Any]) -> Plan:
@@ -124,9 +133,11 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> N
         sampling = sampling_of(without_size(form, filled), known)
         applies = behind.status(AUTOMATIC, [sampling[name] for name in SAMPLING])
         if known is None:
-            return gr.update(), gr.update(), filled, *looked(""), *profiles.contents(chosen, applies)
+            size: tuple[Any, ...] = gr.update(), gr.update(), filled
+            return *size, *looked(""), *profiles.contents(chosen, applies), *learned.contents()
         size = sampling["width"], sampling["height"], known
-        return *size, *looked(""), *profiles.contents(chosen, f"Sampled as under Calibrate: {applies}")
+        told = profiles.contents(chosen, f"Sampled as under Calibrate: {applies}")
+        return *size, *looked(""), *told, *learned.contents()
 
     for button, resume in ((parts.calibrate, True), (parts.anew, False)):
         button.click(starting(resume), [parts.prompts, *parts.fields], [parts.line], show_progress=False)
@@ -134,7 +145,7 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section) -> N
     shown = [parts.line, parts.region, parts.seen]
     parts.tick.click(looked, [parts.seen], shown, show_progress=False, queue=False)
     size = [parts.fields[place] for place, field in enumerate(FIELDS) if field.name in ("width", "height")]
-    outputs = [*size, parts.filled, *shown, *profiles.outputs]
+    outputs = [*size, parts.filled, *shown, *profiles.outputs, *learned.outputs]
     parts.refresh.click(refreshed, [profiles.chosen, parts.filled, *parts.fields], outputs, show_progress=False)
 
 

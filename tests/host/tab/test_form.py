@@ -3,7 +3,7 @@
 import pytest
 
 from lib_memstab.calibration.plan import SCALES, read_plan
-from lib_memstab.host.form import FIELDS, FormError, read_form, read_prompts, sampling_of, without_size
+from lib_memstab.host.tab.form import FIELDS, FormError, read_form, read_prompts, sampling_of, without_size
 
 SAMPLERS, SCHEDULERS = ["Euler", "DDIM"], ["Automatic", "Karras"]
 PROMPTS = [f"a picture of {number} apples" for number in range(8)]

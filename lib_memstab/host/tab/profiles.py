@@ -12,9 +12,10 @@ import gradio as gr
 from matplotlib.figure import Figure
 
 from lib_memstab.core.profile import ProfileError
-from lib_memstab.host import catalogue
-from lib_memstab.host.catalogue import Answer
-from lib_memstab.host.markup import picture, plain, sentence, table
+from lib_memstab.host import wording
+from lib_memstab.host.tab import catalogue
+from lib_memstab.host.tab.catalogue import Answer
+from lib_memstab.host.tab.markup import picture, plain, sentence, table
 from lib_memstab.store import Store
 
 UPLOAD_HEIGHT = 130
@@ -39,27 +40,27 @@ def build(store: Store, name: str) -> Section:
     applies = gr.HTML(elem_id=f"{name}_applies")
     everything = gr.HTML(elem_id=f"{name}_table")
     with gr.Row():
-        chosen = _choice("Profile", f"{name}_chosen")
-        other = _choice("Compare with", f"{name}_other")
-        compare = gr.Button("Compare", elem_id=f"{name}_compare")
+        chosen = _choice(wording.PROFILE, f"{name}_chosen")
+        other = _choice(wording.COMPARE_WITH, f"{name}_other")
+        compare = gr.Button(wording.COMPARE, elem_id=f"{name}_compare")
     with gr.Row():
-        new = gr.Textbox(label="New name", max_lines=1, elem_id=f"{name}_new")
-        rename = gr.Button("Rename", elem_id=f"{name}_rename")
-        delete = gr.Button("Delete", elem_id=f"{name}_delete")
-        export = gr.Button("Export", elem_id=f"{name}_export")
+        new = gr.Textbox(label=wording.NEW_NAME, max_lines=1, elem_id=f"{name}_new")
+        rename = gr.Button(wording.RENAME, elem_id=f"{name}_rename")
+        delete = gr.Button(wording.DELETE, elem_id=f"{name}_delete")
+        export = gr.Button(wording.EXPORT, elem_id=f"{name}_export")
     answer = gr.HTML(elem_id=f"{name}_answer")
-    file = gr.File(label="To download", interactive=False, visible=False, elem_id=f"{name}_file")
+    file = gr.File(label=wording.DOWNLOAD, interactive=False, visible=False, elem_id=f"{name}_file")
     with gr.Row():
         upload = gr.File(
-            label="A profile to import",
+            label=wording.UPLOAD,
             type="binary",
             file_types=[".json"],
             height=UPLOAD_HEIGHT,
             elem_id=f"{name}_upload",
         )
         with gr.Column():
-            replace = gr.Checkbox(label="Replace one of the same name", elem_id=f"{name}_replace")
-            take_in = gr.Button("Import", elem_id=f"{name}_import")
+            replace = gr.Checkbox(label=wording.REPLACE, elem_id=f"{name}_replace")
+            take_in = gr.Button(wording.IMPORT, elem_id=f"{name}_import")
     words = gr.HTML(elem_id=f"{name}_words")
     drawn = gr.HTML(elem_id=f"{name}_plot")
     armed, shown = gr.State(""), gr.State("")

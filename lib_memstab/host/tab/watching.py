@@ -9,8 +9,9 @@ from collections.abc import Callable
 from lib_memstab import plots
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.plan import Plan
-from lib_memstab.host.form import FormError
-from lib_memstab.host.markup import picture, sentence
+from lib_memstab.host.tab.form import FormError
+from lib_memstab.host.tab.markup import picture, sentence
+from lib_memstab.host.wording import BUSY, IDLE, STOPPING
 
 TITLE = "where ordinary pictures walk"
 REST = 4.0
@@ -20,7 +21,7 @@ REST = 4.0
 def start(calibrator: Calibrator, plan: Callable[[], Plan]) -> str:
     """Begin a calibration and give the line; if it cannot begin, the line says why."""
     try:
-        note = "" if calibrator.start(plan()) else "A calibration is on its way already: stop it first."
+        note = "" if calibrator.start(plan()) else BUSY
     except FormError as error:
         return line(calibrator, str(error))
     return line(calibrator, note)
@@ -28,7 +29,7 @@ def start(calibrator: Calibrator, plan: Callable[[], Plan]) -> str:
 
 def stop(calibrator: Calibrator) -> str:
     """Ask the calibration on its way to stop, and give the line."""
-    return line(calibrator, "Stopping." if calibrator.stop() else "No calibration is on its way.")
+    return line(calibrator, STOPPING if calibrator.stop() else IDLE)
 
 
 def line(calibrator: Calibrator, note: str = "") -> str:

@@ -12,6 +12,7 @@ from lib_memstab.settings import SettingsError
 STEPS = 20
 UNKNOWN_SIZE = (512, 512)
 COMMENT = "#"
+NO_TEXT = "The file of prompts is no plain text in UTF-8: save it as .txt in UTF-8, one prompt a line."
 GUIDANCE = "up to 8 different numbers from 1 to 30, such as 7, 3, 1, 12"
 
 Kind = Literal["text", "number", "sampler", "scheduler", "tick"]
@@ -139,7 +140,7 @@ def read_prompts(data: bytes) -> list[str]:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise FormError("The file of prompts is no plain text in UTF-8: save it as .txt in UTF-8, one prompt a line.")
+        raise FormError(NO_TEXT)
     lines = [line.strip() for line in text.splitlines()]
     for number, line in enumerate(lines, 1):
         if len(line) > LONGEST:

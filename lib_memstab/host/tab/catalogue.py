@@ -17,6 +17,8 @@ from lib_memstab.store import Store, Stored
 
 HEADS = ("name", "checkpoint", "for", "pictures", "supports 1 in", "from")
 NONE_CHOSEN = "Choose a profile first."
+NOT_TWO = "Choose two different profiles."
+NO_FILE = "Choose a profile's file first, NAME.json."
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def compared(store: Store, name: str, other: str) -> tuple[str, Figure | None]:
         ProfileError: if one cannot be used.
     """
     if not name or not other or name == other:
-        raise ProfileError("Choose two different profiles.")
+        raise ProfileError(NOT_TWO)
     first, second = _usable(store, name), _usable(store, other)
     modes = compare(first, second)
     lines = [
@@ -98,7 +100,7 @@ def delete(store: Store, name: str, armed: str) -> Answer:
 def take_in(store: Store, data: bytes | None, replace: bool) -> Answer:
     """Import an uploaded profile."""
     if data is None:
-        return Answer("Choose a profile's file first, NAME.json.")
+        return Answer(NO_FILE)
 
     def work() -> Answer:
         name = store.import_file(data, replace=replace).stem

@@ -8,7 +8,7 @@ pytest.importorskip("matplotlib")
 
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.profile import Checkpoint, ProfileError, load
-from lib_memstab.host import catalogue, markup
+from lib_memstab.host.tab import catalogue, markup
 from lib_memstab.store import SHIPPED, Store
 
 LAB = "memstab-lab"

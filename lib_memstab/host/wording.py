@@ -1,0 +1,105 @@
+"""What people read in MemStab's pages, as far as it is fixed; `localizations/` has it in other languages.
+
+The WebUI translates in the browser, text by text, where the whole text is known. Sentences with a name or a number in
+them stay English.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lib_memstab.host.tab import catalogue
+from lib_memstab.host.tab.form import FIELDS, NO_TEXT
+from lib_memstab.settings import TABLE
+
+WHICH = "Which profile applies?"
+CALIBRATE_THIS = "Calibrate this checkpoint"
+STOP_CALIBRATION = "Stop calibration"
+NOT_LOADED = "No checkpoint is loaded yet."
+
+CALIBRATE = "Calibrate"
+STOP = "Stop"
+START_OVER = "Start over"
+PROMPTS = "Your own prompts, if you have some: a .txt, one a line"
+KEPT = (
+    "What was measured until Stop is kept: Calibrate goes on from there if the fields are the same, Start over "
+    "measures everything again."
+)
+REFRESH = "Refresh"
+BUSY = "A calibration is on its way already: stop it first."
+STOPPING = "Stopping."
+IDLE = "No calibration is on its way."
+
+PROFILES = "Profiles"
+PROFILE = "Profile"
+COMPARE_WITH = "Compare with"
+COMPARE = "Compare"
+NEW_NAME = "New name"
+RENAME = "Rename"
+DELETE = "Delete"
+EXPORT = "Export"
+IMPORT = "Import"
+DOWNLOAD = "To download"
+UPLOAD = "A profile to import"
+REPLACE = "Replace one of the same name"
+
+LEARNED = "Learned"
+FORGET_TODAY = "Forget what was learned today"
+FORGET_ALL = "Forget everything"
+ARMED = "Click once more to forget everything that was learned about this checkpoint."
+NOT_LEARNING = "MemStab does not learn now. Whether MemStab learns is a switch in Settings, MemStab."
+LEARNING = (
+    "MemStab learns from every image that it watches and does not flag. Whether MemStab learns is a switch in "
+    "Settings, MemStab."
+)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A row of the Settings page: name in the WebUI, label, what it is at first, help, and the values of a text."""
+
+    name: str
+    label: str
+    default: bool | str
+    help: str
+    choices: tuple[str, ...] = ()
+
+
+LEARN = Option(
+    "memstab_learn",
+    "Learn what ordinary images of a checkpoint look like while I generate",
+    False,
+    "every image that MemStab watches and does not flag adds to a profile named after the checkpoint, which is used "
+    "from 64 images on; of a prompt only a digest is kept",
+)
+PARAMETERS = Option(
+    "memstab_infotext",
+    "What MemStab writes into the generation parameters",
+    "settings and verdict",
+    "without the settings, pasting an image's parameters does not bring them back; a PNG has the whole badge in a part "
+    "of its own whatever you choose",
+    ("settings and verdict", "verdict", "nothing"),
+)
+GALLERY = Option("memstab_gallery", "Show MemStab's badges in the gallery", True, "the files have them anyway")
+OPTIONS = (LEARN, PARAMETERS, GALLERY)
+
+NOTES = {
+    "memstab_note_names": "File names: [memstab] in a pattern (Saving images/grids; Paths for saving) becomes clear, "
+    "flagged, suppressed or not-measured. The folder pattern [date]/[memstab<flagged><suppressed>] puts flagged images "
+    "into folders of their own.",
+    "memstab_note_defaults": "What the panel starts with in txt2img and in img2img: set it there; then Settings, "
+    "Defaults, View changes, Apply.",
+}
+"""On the Settings page: what is set elsewhere, and where."""
+
+
+def visible() -> list[str]:
+    """Every fixed text that people read, as it stands in the page, without names and the values of menus."""
+    settings = [text for one in TABLE[1:] for text in (one.label, one.help, *one.choices)]
+    fields = [text for one in FIELDS for text in (one.label, one.help)]
+    # The WebUI puts an option's help into brackets.
+    options = [text for one in OPTIONS for text in (one.label, f"({one.help})", *one.choices)]
+    refusals = [NO_TEXT, catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE]
+    here = [text for name, text in globals().items() if name.isupper() and isinstance(text, str)]
+    every = [*settings, *fields, *catalogue.HEADS, *refusals, *options, *NOTES.values(), *here]
+    return list(dict.fromkeys(every))

@@ -1,0 +1,103 @@
+"""What programs are told of MemStab's pages: everything, whatever Pydantic the WebUI has."""
+
+import dataclasses
+import types
+
+import jsonschema
+import pytest
+
+from lib_memstab.calibration.calibrator import Progress
+from lib_memstab.calibration.plan import read_plan
+from lib_memstab.host.audit import read_audit
+from lib_memstab.host.openapi import AUDIT, PLAN
+from lib_memstab.settings import SettingsError
+
+SAMPLERS, SCHEDULERS = ["Euler", "DDIM"], ["Automatic"]
+
+
+@pytest.fixture
+def app():
+    fastapi = pytest.importorskip("fastapi", reason="the WebUI brings it")
+    from lib_memstab.host import api
+
+    made = fastapi.FastAPI()
+    stub = types.SimpleNamespace(names=list)
+    parts = api.Parts("a host", stub, stub, stub, *[list] * (len(dataclasses.fields(api.Parts)) - 5), "ann:secret")
+    api.add_pages(made, parts)
+    return made
+
+
+def test_every_page_is_described_with_all_its_answers(app):
+    told = app.openapi()
+    pages = {path: told["paths"][path] for path in told["paths"] if path.startswith("/memstab/v1")}
+    assert {(path.removeprefix("/memstab/v1"), method) for path, own in pages.items() for method in own} == {
+        ("/version", "get"), ("/schema", "get"), ("/profiles", "get"), ("/reports/last", "get"), ("/learned", "get"),
+        ("/learned", "delete"), ("/calibrate", "get"), ("/calibrate", "post"), ("/calibrate", "delete"),
+        ("/audit", "get"), ("/audit", "post"),
+    }  # fmt: skip
+    for own in pages.values():
+        for page in own.values():
+            assert page["tags"] == ["MemStab"]
+            assert page["summary"]
+            assert page["description"].endswith(".")
+            assert page["security"]
+            assert "401" in page["responses"]
+            for answer in page["responses"].values():
+                assert answer["description"]
+                assert answer["content"]["application/json"]["schema"]["type"] in ("object", "array")
+    start = pages["/memstab/v1/calibrate"]["post"]
+    assert set(start["responses"]) == {"202", "401", "409", "422"}
+    assert start["requestBody"]["content"]["application/json"]["schema"] == PLAN
+    refusal = start["responses"]["422"]["content"]["application/json"]["schema"]
+    assert set(refusal["properties"]) == {"error", "field", "allowed"}
+    progress = start["responses"]["202"]["content"]["application/json"]["schema"]
+    assert set(progress["properties"]) == {one.name for one in dataclasses.fields(Progress)}
+
+
+def test_a_calibrations_fields_are_those_that_are_read():
+    with pytest.raises(SettingsError) as error:
+        read_plan({"foreign": 1}, SAMPLERS, SCHEDULERS)
+    assert set(error.value.allowed.removeprefix("one of ").split(", ")) == set(PLAN["properties"])
+    defaults = {name: one["default"] for name, one in PLAN["properties"].items() if "default" in one}
+    assert read_plan(defaults, SAMPLERS, SCHEDULERS) == read_plan({}, SAMPLERS, SCHEDULERS)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "my profile", "steps": 150, "width": 64, "height": 2048, "modes": "txt2img"},
+        {"guidance": [7.5, 1], "trajectories": 4096, "batch_size": 64, "prompts": ["a"] * 8, "resume": False},
+        {"guidance": 30, "suffix": "x" * 2000, "pictures": True},
+        {"name": "a/b"}, {"steps": 0}, {"steps": 151}, {"steps": "20"}, {"width": 65}, {"height": 2056},
+        {"guidance": []}, {"guidance": [7, 7]}, {"guidance": 0.5}, {"guidance": list(range(1, 10))},
+        {"trajectories": 7}, {"batch_size": 65}, {"modes": "img2img"}, {"prompts": ["a"] * 7}, {"suffix": "x" * 2001},
+        {"resume": 1}, {"pictures": "no"}, {"foreign": 1},
+    ],
+)  # fmt: skip
+def test_a_calibrations_body_is_read_if_it_is_as_told(body):
+    try:
+        read_plan(body, SAMPLERS, SCHEDULERS)
+        read = True
+    except SettingsError:
+        read = False
+    assert jsonschema.Draft202012Validator(PLAN).is_valid(body) == read
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {}, {"folder": None, "recursive": False, "only": ["flagged", "no badge"], "since": "2026-11-25"},
+        {"recursive": 1}, {"only": "flagged"}, {"only": ["bad"]}, {"foreign": 1}, {"folder": 1},
+    ],
+)  # fmt: skip
+def test_an_audits_body_is_read_if_it_is_as_told(body):
+    try:
+        read_audit(body, [])
+        read = True
+    except SettingsError:
+        read = False
+    told = {
+        name: {**one, "type": [one["type"], "null"]} if one.get("nullable") else one
+        for name, one in AUDIT["properties"].items()
+    }
+    assert jsonschema.Draft202012Validator({**AUDIT, "properties": told}).is_valid(body) == read
