@@ -18,6 +18,11 @@
         {root: "#lightboxModal", images: "#modalImage", look: "lightbox"},
     ];
 
+    /** Whether the user wants badges here: a switch of the Settings page. */
+    function wanted() {
+        return typeof opts === "undefined" || opts.memstab_gallery !== false;
+    }
+
     /** Reports of files by address, read when they are first asked for, a few at a time. */
     class Library {
         constructor() {
@@ -227,7 +232,7 @@
         /** Find the pictures that are shown, and let go of those that are not any more. */
         look() {
             const shown = new Set();
-            for (const {root: selector, images, look} of PLACES) {
+            for (const {root: selector, images, look} of wanted() ? PLACES : []) {
                 for (const root of document.querySelectorAll(selector)) {
                     this.watch(root);
                     if (!root.getClientRects().length) continue;

@@ -195,6 +195,14 @@ def test_without_memstab_there_is_no_badge_and_no_card(page, ordinary):
     assert page.locator(".memstab-badge").count() == 0
 
 
+def test_a_switch_in_the_settings_takes_the_badges_away(page, ordinary):
+    fill(page, infotext(ordinary[1]))
+    generate(page)
+    page.wait_for_selector(PREVIEW)
+    page.evaluate("opts.memstab_gallery = false; executeCallbacks(uiAfterUpdateCallbacks)")
+    page.wait_for_function("!document.querySelector('.memstab-badge')")
+
+
 def test_another_checkpoint_is_not_measured_and_the_card_says_why(calibrated, page, memorized):
     _, before = calibrated.call("/sdapi/v1/options")
     calibrated.call("/sdapi/v1/options", {"sd_model_checkpoint": f"{OTHER}.safetensors"})
