@@ -1,7 +1,7 @@
 """What people read in MemStab's pages, as far as it is fixed; `localizations/` has it in other languages.
 
 The WebUI translates in the browser, text by text, where the whole text is known. Sentences with a name or a number in
-them stay English.
+them stay English. The gallery's texts are in `javascript/memstab_words.js`, which fills in names and numbers itself.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lib_memstab.host import wording
+from tests.javascript.test_javascript import NODE, ask
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "localizations").iterdir())
@@ -19,6 +20,8 @@ SHOWN = {"Button", "Tab", "HTML", "Checkbox", "Textbox", "_choice", "sentence"}
 """Calls whose first argument people read."""
 FIXED = re.compile(r"(?<![a-z])\d+(?![a-z])|\[[^\]]+\]|<\w+>|MemStab")
 """What every language writes alike."""
+PLACE = re.compile(r"\{\w+\}")
+"""Where the gallery's scripts put a name or a number."""
 
 
 def pairs_of(file):
@@ -33,14 +36,29 @@ def test_there_are_three_languages():
     assert [file.name for file in FILES] == ["de (MemStab).json", "ja (MemStab).json", "zh-Hans (MemStab).json"]
 
 
+@pytest.fixture(scope="module")
+def gallery():
+    """Every text of the gallery's badges and card."""
+    if NODE is None:
+        pytest.skip("the gallery's texts are in a script, which needs node")
+    return list(ask(["texts", None])[0].values())
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem[:2])
-def test_every_text_is_translated_and_none_is_left_over(file):
+def test_every_text_of_the_pages_is_translated(file):
     told = pairs_of(file)
     assert set(wording.visible()) - set(told) == set()
-    assert set(told) - set(wording.visible()) == set()
     for text, translated in told.items():
         assert translated.strip() == translated != ""
         assert set(FIXED.findall(text)) <= set(FIXED.findall(translated))
+        assert sorted(PLACE.findall(text)) == sorted(PLACE.findall(translated))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem[:2])
+def test_every_text_of_the_gallery_is_translated_and_none_is_left_over(file, gallery):
+    told = pairs_of(file)
+    assert set(gallery) - set(told) == set()
+    assert set(told) - {*wording.visible(), *gallery} == set()
 
 
 @pytest.mark.parametrize("page", PAGES)
