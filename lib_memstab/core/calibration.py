@@ -13,7 +13,7 @@ from torch import Tensor
 from lib_memstab.core.measurement import Measurement, PathLength
 from lib_memstab.core.region import GRID, MIN_TRAJECTORIES, Band, Conditions, FloatArray, Region, RegionError
 
-REPLAY = 3.5
+REPLAY = 4.0
 """Robust deviations above the others of its band at which a trajectory is no ordinary one."""
 
 _ROUNDS = 8
@@ -73,11 +73,11 @@ def on_grid(sigma: FloatArray, log_length: FloatArray) -> FloatArray:
     return np.where(inside, np.interp(GRID, place, value), np.nan)
 
 
-def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None) -> Region:
+def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None, replay: float = REPLAY) -> Region:
     """The region of ordinary trajectories, `curves` [N, K] as `on_grid` gives them (NaN where one did not come).
 
     `conditions` says how each was sampled (default: all alike); each set of conditions gets a band of its own. A
-    trajectory more than `REPLAY` robust deviations above the others of its band is taken for a replay that was among
+    trajectory more than `replay` robust deviations above the others of its band is taken for a replay that was among
     the prompts, and left out. Bands have a mean each; of their deviations, which few trajectories tell little about,
     four bands and more speak together (`_pooled`).
 
@@ -88,7 +88,7 @@ def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None) ->
     kinds = sorted(set(sampled), key=Conditions.key)
     if len(curves) < MIN_TRAJECTORIES * max(1, len(kinds)):
         raise RegionError(f"{len(curves)} trajectories make no region: calibrate with at least {MIN_TRAJECTORIES}")
-    moments = [_moments(kind, curves[np.array([one == kind for one in sampled])]) for kind in kinds]
+    moments = [_moments(kind, curves[np.array([one == kind for one in sampled])], replay) for kind in kinds]
     reached = np.any([own.levels for own in moments], axis=0)
     grid = GRID[reached]
     own = np.stack([np.interp(grid, GRID[one.levels], np.log(one.deviation)) for one in moments])
@@ -121,11 +121,11 @@ class _Moments:
     deviation_of_others: FloatArray
 
 
-def _moments(conditions: Conditions, curves: FloatArray) -> _Moments:
+def _moments(conditions: Conditions, curves: FloatArray, replay: float) -> _Moments:
     levels = np.isfinite(curves).sum(axis=0) >= MIN_TRAJECTORIES
     if levels.sum() < 2:
         raise RegionError("the calibration trajectories share no noise levels: calibrate with one sampler and size")
-    kept = _without_replays(curves[:, levels])
+    kept = _without_replays(curves[:, levels], replay)
     finite = np.isfinite(kept)
     count = finite.sum(axis=0)
     mean = np.where(finite, kept, 0.0).sum(axis=0) / count
@@ -139,8 +139,8 @@ def _moments(conditions: Conditions, curves: FloatArray) -> _Moments:
     return _Moments(conditions, levels, mean, deviation, gaps, gaps * count / (count - 1), np.sqrt(others))
 
 
-def _without_replays(curves: FloatArray) -> FloatArray:
-    """The curves that stay below `REPLAY` robust deviations of each other; of n curves 1 + 2 / n times as many.
+def _without_replays(curves: FloatArray, replay: float) -> FloatArray:
+    """The curves that stay below `replay` robust deviations of each other; of n curves 1 + 2 / n times as many.
 
     Robust: from the median, by the absolute deviation from it. Few curves know that badly level by level, so half of it
     (geometrically) is the plain deviation's share of the level, scaled to the absolute ones of all levels.
@@ -151,7 +151,7 @@ def _without_replays(curves: FloatArray) -> FloatArray:
         plain = np.maximum(np.sqrt(np.nanmean(gaps[kept] ** 2, axis=0)), 1e-12)
         ratio = 1.4826 * np.nanmedian(np.abs(gaps[kept]), axis=0) / plain
         spread = np.maximum(plain * np.sqrt(ratio * np.nanmedian(ratio)), 1e-12)
-        low = np.nanmax(gaps / spread, axis=1) <= REPLAY * (1 + 2 / len(curves))
+        low = np.nanmax(gaps / spread, axis=1) <= replay * (1 + 2 / len(curves))
         if low.sum() < MIN_TRAJECTORIES or (low == kept).all():
             break
         kept = low

@@ -31,6 +31,9 @@ EACH = 4
 AGAIN = 8
 """New lessons after which the region is learned anew."""
 
+REPLAY = 3.5
+"""Robust deviations above the others at which a path teaches nothing: fewer than where prompts were looked at twice."""
+
 FEWEST = 32
 """Lessons of a mode from which its region is learned."""
 
@@ -165,7 +168,7 @@ def _rounded(conditions: Conditions) -> Conditions:
 
 
 def _calibration(lessons: Sequence[Lesson]) -> Calibration:
-    region = learn(np.stack([one.curve() for one in lessons]), [one.conditions for one in lessons])
+    region = learn(np.stack([one.curve() for one in lessons]), [one.conditions for one in lessons], REPLAY)
     steps, scales = [one.steps for one in lessons], [one.conditions.guidance for one in lessons]
     covered = Covered(
         samplers=tuple(sorted({one.sampler for one in lessons})),
