@@ -46,7 +46,7 @@ class Edge:
 EDGES = (
     # torch and numpy as WebUI 1.10.1 pins them
     Edge((3, 10), ("torch==2.1.2", "numpy==1.26.2", "pytest==9.2.0", "hypothesis==6.168.5")),
-    Edge((3, 12), ("torch==2.15.0", "numpy==2.5.5", "pytest==9.2.0", "hypothesis==6.170.15")),
+    Edge((3, 12), ("torch==2.14.1", "numpy==2.5.5", "pytest==9.2.0", "hypothesis==6.170.15")),
 )
 EDGE_TESTS = ("tests/core", "tests/lab/test_environment.py", "tests/test_cli.py")
 
