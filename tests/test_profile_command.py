@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,8 @@ HOSTILE = GOLDEN.parent / "hostile" / "nan.json"
 
 
 @pytest.fixture
-def call(capsys, caplog):
-    """Runs a command and returns its exit code, its output, and what it complained of."""
-
-    def run(*arguments):
-        caplog.clear()
-        code = cli.main(["profile", *map(str, arguments)])
-        return code, capsys.readouterr().out, caplog.text
-
-    return run
+def call(shell):
+    return partial(shell, "profile")
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""Calibration inside the WebUI: ordinary prompts on the loaded checkpoint, measured, and the profile that comes of it.
+"""A calibration: ordinary prompts sampled on the loaded checkpoint and measured, and the profile that comes of it.
 
 First one evaluation of many candidates tells which prompts the checkpoint reads (see `ordinary`). txt2img then goes
-round the guidance scales, with and without a negative prompt, and a sampler that begins lower. Every
-prompt gets a second look: one that gives the same picture with another seed replays it, and is no ordinary one (many
-seeds tell a replay: Carlini et al. 2023). img2img starts from the latents of the others, at strengths in
-turn. Every image goes into a journal, from which a calibration that was stopped goes on.
+round the guidance scales, with and without a negative prompt, and a sampler that begins lower. Every prompt gets a
+second look: one that gives the same picture with another seed replays it, and is no ordinary one (many seeds tell a
+replay: Carlini et al. 2023). img2img starts from the latents of the others, at strengths in turn. Every image goes into
+a journal, from which a calibration that was stopped goes on.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 from dataclasses import replace
 from itertools import pairwise
 
@@ -23,18 +22,6 @@ PREVIEW, SMALL = f"{GALLERY} .preview > .memstab-badge", f"{GALLERY} .thumbnails
 THUMBNAIL = f"{GALLERY} .thumbnails > .thumbnail-item"
 LIGHTBOX = "#lightboxModal > .memstab-badge"
 CARD = ".memstab-card"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    if binary is None:
-        pytest.skip("the browser tests need chromium")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=binary, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

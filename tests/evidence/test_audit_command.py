@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,15 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def call(capsys, caplog):
-    """Runs the command and returns its exit code, its output, and what it complained of."""
-
-    def run(*arguments):
-        caplog.clear()
-        code = cli.main(["audit", *map(str, arguments)])
-        return code, capsys.readouterr().out, caplog.text
-
-    return run
+def call(shell):
+    return partial(shell, "audit")
 
 
 @pytest.fixture
