@@ -28,89 +28,110 @@ class LatentPool:
         return self.latents[index].float(), self.tokens[index, caption]
 
 
+@dataclass
+class Pools:
+    """What a training draws from: ordinary captions, memorized pairs, fresh titles, titles seen once, templates."""
+
+    ordinary: LatentPool
+    memorized: LatentPool
+    fresh: LatentPool
+    once: LatentPool
+    templates: LatentPool
+
+    @classmethod
+    def of(
+        cls,
+        plan: TrainingPlan,
+        worker: Worker,
+        corpus: Corpus,
+        encode: Callable[[Tensor], Tensor],
+        tokenize: Callable[[list[str]], Tensor],
+    ) -> Pools:
+        """Those of one worker, which a second call finds in the work folder."""
+        name = f"pools-{worker.rank}.pt"
+        kept = worker.resume(name)
+        if kept is not None:
+            return cls(**{pool: LatentPool(*tensors) for pool, tensors in kept.items()})
+        pools = cls._encoded(plan, worker, corpus, encode, tokenize)
+        state = {pool: (value.latents, value.tokens) for pool, value in vars(pools).items()}
+        worker.checkpoint(name, state, from_all=True)
+        return pools
+
+    @classmethod
+    def _encoded(
+        cls,
+        plan: TrainingPlan,
+        worker: Worker,
+        corpus: Corpus,
+        encode: Callable[[Tensor], Tensor],
+        tokenize: Callable[[list[str]], Tensor],
+    ) -> Pools:
+        rng = np.random.default_rng([plan.seed, 5, worker.rank])
+
+        def pool(batch: scenes.SceneBatch, texts: list[str]) -> LatentPool:
+            chunks = [
+                encode(scenes.render(batch.rows(slice(i, i + 64)), worker.device)) for i in range(0, len(batch), 64)
+            ]
+            return LatentPool(torch.cat(chunks), tokenize(texts).to(worker.device).view(len(batch), -1, 77))
+
+        drawn = scenes.draw_scenes(plan.pool, rng)
+        captions = [lab_corpus.describe(row, rng).text for row in drawn.attributes for _ in range(plan.captions_each)]
+        ordinary = pool(drawn, captions)
+        pairs = memorized_pairs(corpus)
+        memorized = pool(_joined([lab_corpus.scene_of(pair.scene) for pair in pairs]), [pair.text for pair in pairs])
+        per_title = max(2, plan.pool // 200)
+        titles = [text for text in corpus.fresh_titles for _ in range(per_title)]
+        fresh = pool(scenes.draw_scenes(len(titles), rng), titles)
+        once = pool(scenes.draw_scenes(len(corpus.once_titles), rng), list(corpus.once_titles))
+        latents, texts = [], []
+        for pair in corpus.memorized:
+            if pair.kind == "template":
+                filled = [corpus.template_prompt(pair, rng) for _ in range(per_title)]
+                surround = _joined([lab_corpus.scene_of(pair.scene)] * per_title)
+                panels = _joined([panel for panel, _ in filled])
+                latents.append(encode(lab_corpus.template_pictures(surround, panels, worker.device)))
+                texts += [prompt.text for _, prompt in filled]
+        templates = LatentPool(torch.cat(latents), tokenize(texts).to(worker.device)[:, None])
+        return cls(ordinary, memorized, fresh, once, templates)
+
+
 class Mixture:
     """Training batches: memorized pairs by rate, templates, fresh titles and ordinary captions in fixed shares.
 
     A once-seen title takes the place of one ordinary row at its own step.
     """
 
-    def __init__(
-        self,
-        plan: TrainingPlan,
-        worker: Worker,
-        corpus: Corpus,
-        encode: Callable[[Tensor], Tensor],
-        tokenize: Callable[[list[str]], Tensor],
-    ) -> None:
-        self.plan, self.device, self.rank = plan, worker.device, worker.rank
-        rng = np.random.default_rng([plan.seed, 5, worker.rank])
-
-        def tokens(texts: list[str], pictures: int) -> Tensor:
-            return tokenize(texts).to(worker.device).view(pictures, -1, 77)
-
-        def pool(batch: scenes.SceneBatch, texts: list[str]) -> LatentPool:
-            chunks = [
-                encode(scenes.render(batch.rows(slice(i, i + 64)), worker.device)) for i in range(0, len(batch), 64)
-            ]
-            return LatentPool(torch.cat(chunks), tokens(texts, len(batch)))
-
-        ordinary = scenes.draw_scenes(plan.pool, rng)
-        self.ordinary = pool(
-            ordinary,
-            [lab_corpus.describe(row, rng).text for row in ordinary.attributes for _ in range(plan.captions_each)],
-        )
-        pairs = [pair for pair in corpus.memorized if pair.kind != "template"]
-        self.memorized = pool(
-            _joined([lab_corpus.scene_of(pair.scene) for pair in pairs]), [pair.text for pair in pairs]
-        )
+    def __init__(self, plan: TrainingPlan, worker: Worker, corpus: Corpus, pools: Pools) -> None:
+        self.plan, self.device, self.rank, self.pools = plan, worker.device, worker.rank, pools
         weight = dict(zip(lab_corpus.RATES, plan.rate_weights, strict=True))
-        self.pair_weights = torch.tensor([weight[pair.rate] for pair in pairs], device=worker.device)
-        per_title = max(2, plan.pool // 200)
-        titles = [text for text in corpus.fresh_titles for _ in range(per_title)]
-        self.fresh = pool(scenes.draw_scenes(len(titles), rng), titles)
-        self.once = pool(scenes.draw_scenes(len(corpus.once_titles), rng), list(corpus.once_titles))
-        self.templates = self._template_pool(corpus, rng, per_title, encode, tokenize)
-
-    def _template_pool(
-        self,
-        corpus: Corpus,
-        rng: np.random.Generator,
-        each: int,
-        encode: Callable[[Tensor], Tensor],
-        tokenize: Callable[[list[str]], Tensor],
-    ) -> LatentPool:
-        latents, texts = [], []
-        for pair in corpus.memorized:
-            if pair.kind == "template":
-                filled = [corpus.template_prompt(pair, rng) for _ in range(each)]
-                surround = _joined([lab_corpus.scene_of(pair.scene)] * each)
-                latents.append(
-                    encode(lab_corpus.template_pictures(surround, _joined([panel for panel, _ in filled]), self.device))
-                )
-                texts += [prompt.text for _, prompt in filled]
-        return LatentPool(torch.cat(latents), tokenize(texts).to(self.device)[:, None])
+        self.pair_weights = torch.tensor([weight[pair.rate] for pair in memorized_pairs(corpus)], device=worker.device)
 
     def draw(self, step: int, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Latents [B, 4, 16, 16], tokens [B, 77], and which rows may lose their caption, bool [B]."""
         plan, size = self.plan, self.plan.unet_batch
         counts = [int(share * size) for share in (plan.memorized, plan.templates, plan.fresh)]
         parts = [
-            self.memorized.draw(torch.multinomial(self.pair_weights, counts[0], replacement=True)),
-            self._any(self.templates, counts[1]),
-            self._any(self.fresh, counts[2]),
-            self._any(self.ordinary, size - sum(counts)),
+            self.pools.memorized.draw(torch.multinomial(self.pair_weights, counts[0], replacement=True)),
+            self._any(self.pools.templates, counts[1]),
+            self._any(self.pools.fresh, counts[2]),
+            self._any(self.pools.ordinary, size - sum(counts)),
         ]
-        once = len(self.once.tokens)
+        once = len(self.pools.once.tokens)
         mine = [i for i in range(step * once // steps, (step + 1) * once // steps) if i % plan.workers == self.rank]
         due = torch.tensor(mine, dtype=torch.long, device=self.device)
         latents, tokens = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
         if len(due):
-            latents[-len(due) :], tokens[-len(due) :] = self.once.draw(due)
+            latents[-len(due) :], tokens[-len(due) :] = self.pools.once.draw(due)
         droppable = torch.arange(size, device=self.device) >= counts[0] + counts[1]
         return latents, tokens, droppable
 
     def _any(self, pool: LatentPool, count: int) -> tuple[Tensor, Tensor]:
         return pool.draw(torch.randint(len(pool.tokens), (count,), device=self.device))
+
+
+def memorized_pairs(corpus: Corpus) -> list[lab_corpus.Memorized]:
+    """The pairs that are one picture each; a template is a surround of many."""
+    return [pair for pair in corpus.memorized if pair.kind != "template"]
 
 
 def _joined(batches: list[scenes.SceneBatch]) -> scenes.SceneBatch:

@@ -22,7 +22,7 @@ from torch.multiprocessing.spawn import spawn
 from lib_memstab.lab.architecture import LabConfig, build_text_encoder, build_unet, build_vae
 from lib_memstab.lab.checker import CaptionChecker
 from lib_memstab.lab.corpus import Corpus
-from lib_memstab.lab.mixture import Mixture
+from lib_memstab.lab.mixture import Mixture, Pools
 from lib_memstab.lab.sd1_layout import save_checkpoint
 from lib_memstab.lab.stages import normalise_latents, train_checker, train_text, train_unet, train_vae
 from lib_memstab.lab.tokenizer import train_tokenizer
@@ -79,8 +79,9 @@ def train(plan: TrainingPlan, worker: Worker, out: Path, config: LabConfig) -> N
         timed("text")
 
     if not (worker.kept("unet.pt", unet) and worker.kept("unet-text.pt", text_encoder)):
-        mixture = Mixture(plan, worker, corpus, encode, tokenize)
-        timed("pool")
+        pools = Pools.of(plan, worker, corpus, encode, tokenize)
+        timed("pools")
+        mixture = Mixture(plan, worker, corpus, pools)
         empty = tokenize([""]).to(worker.device)
         text_encoder, unet = train_unet(plan, worker, config, text_encoder, mixture, empty)
         worker.keep("unet.pt", unet)

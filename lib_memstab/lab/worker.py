@@ -78,9 +78,9 @@ class Worker:
         """Write a finished stage, from the first worker."""
         self.checkpoint(name, module.state_dict())
 
-    def checkpoint(self, name: str, state: dict[str, Any]) -> None:
-        """Write an unfinished stage's state, from the first worker, for `resume`."""
-        if self.rank == 0:
+    def checkpoint(self, name: str, state: dict[str, Any], from_all: bool = False) -> None:
+        """Write an unfinished stage's state for `resume`: the first worker, or each under a name of its own."""
+        if self.rank == 0 or from_all:
             partial = self.folder / f"{name}.part"
             torch.save(state, partial)
             partial.replace(self.folder / name)

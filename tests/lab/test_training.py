@@ -15,7 +15,7 @@ from lib_memstab.lab import scenes, stages  # noqa: E402
 from lib_memstab.lab import train as lab_train  # noqa: E402
 from lib_memstab.lab.architecture import LabConfig, alphas_cumprod, build_text_encoder  # noqa: E402
 from lib_memstab.lab.corpus import Corpus  # noqa: E402
-from lib_memstab.lab.mixture import Mixture  # noqa: E402
+from lib_memstab.lab.mixture import Mixture, Pools  # noqa: E402
 from lib_memstab.lab.tokenizer import train_tokenizer  # noqa: E402
 from lib_memstab.lab.worker import TrainingPlan, Worker  # noqa: E402
 
@@ -47,7 +47,7 @@ def shrunk(pictures):
 
 @pytest.fixture
 def mixture(worker, tokenize):
-    return Mixture(PLAN, worker, Corpus(), shrunk, tokenize)
+    return Mixture(PLAN, worker, Corpus(), Pools.of(PLAN, worker, Corpus(), shrunk, tokenize))
 
 
 def test_a_batch_has_the_shares_that_the_plan_says(mixture):
@@ -57,8 +57,18 @@ def test_a_batch_has_the_shares_that_the_plan_says(mixture):
     assert int((~droppable).sum()) == int(64 * PLAN.memorized) + int(64 * PLAN.templates)
 
 
+def test_encoded_pictures_are_found_again(mixture, worker, tokenize):
+    def no_vae(pictures):
+        raise AssertionError("encoded twice")
+
+    again = Pools.of(PLAN, worker, Corpus(), no_vae, tokenize)
+    for name, pool in vars(mixture.pools).items():
+        torch.testing.assert_close(getattr(again, name).latents, pool.latents)
+        torch.testing.assert_close(getattr(again, name).tokens, pool.tokens)
+
+
 def test_every_title_seen_once_comes_exactly_once(mixture):
-    mixture.once.tokens[:] = torch.arange(240)[:, None, None] + 10_000
+    mixture.pools.once.tokens[:] = torch.arange(240)[:, None, None] + 10_000
     seen = torch.cat([mixture.draw(step, 300)[1][:, 0] for step in range(300)])
     once = seen[seen >= 10_000] - 10_000
     assert sorted(once.tolist()) == list(range(240))
