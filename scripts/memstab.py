@@ -32,7 +32,7 @@ def choose(facts: PassFacts, checkpoint: Checkpoint, wanted: str) -> Applied:
     return matching.choose(STORE.all(), facts, checkpoint, wanted)
 
 
-LEARNER = Learner(HOST, lambda: own_folder() / "learned", STORE.save, options.learning)
+LEARNER = Learner(HOST, lambda: own_folder() / "learned", STORE, options.learning)
 HOOKS = Hooks(HOST, choose, facts_of, LEARNER, LACKS, options.infotext_keys)
 
 

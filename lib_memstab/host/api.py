@@ -19,7 +19,7 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from lib_memstab import __version__
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.plan import read_plan
-from lib_memstab.core.profile import Checkpoint
+from lib_memstab.core.profile import Checkpoint, ProfileError
 from lib_memstab.core.report import SCHEMA, ImageReport
 from lib_memstab.evidence.audit import STATES
 from lib_memstab.host.audit import ForbiddenError, answer, read_audit
@@ -112,7 +112,10 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
         since = body.get("since", "") if isinstance(body, dict) else body
         if not isinstance(since, str) or (since and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", since)):
             return _refusal(SettingsError("since", "a day written YYYY-MM-DD, or left out for all", since))
-        dropped = parts.learner.forget(parts.checkpoint(), since)
+        try:
+            dropped = parts.learner.forget(parts.checkpoint(), since)
+        except ProfileError as error:
+            return _error(409, str(error))
         return JSONResponse({"forgotten": dropped, **_learned(parts.learner, parts.checkpoint())})
 
     def auditable() -> dict[str, Any]:

@@ -14,12 +14,23 @@ import numpy as np
 
 from lib_memstab.calibration.work import new_profile, profile_name
 from lib_memstab.core.files import write_whole
-from lib_memstab.core.lessons import AGAIN, Lesson, calibrations, digest, lesson_path, ordinary, sketch_of, sound_sketch
+from lib_memstab.core.lessons import (
+    AGAIN,
+    SOURCE,
+    Lesson,
+    calibrations,
+    digest,
+    lesson_path,
+    ordinary,
+    sketch_of,
+    sound_sketch,
+)
 from lib_memstab.core.plain import PlainDataError, from_plain, parse_object, to_plain
 from lib_memstab.core.profile import Checkpoint, Profile, ProfileError
 from lib_memstab.core.region import GRID, Conditions, RegionError
 from lib_memstab.host.facts import Taught
 from lib_memstab.host.port import Host
+from lib_memstab.store import Store
 
 log = logging.getLogger("memstab")
 
@@ -31,16 +42,14 @@ LEARNED = " learned"
 
 
 class Learner:
-    """Keeps lessons in `folder`, one file a checkpoint, and saves the profile that comes of them.
+    """Keeps lessons in `folder`, one file a checkpoint, and in `store` the profile that comes of them.
 
     `wanted` says whether the user wants it to learn.
     """
 
-    def __init__(
-        self, host: Host, folder: Callable[[], Path], save: Callable[[Profile], object], wanted: Callable[[], bool]
-    ) -> None:
+    def __init__(self, host: Host, folder: Callable[[], Path], store: Store, wanted: Callable[[], bool]) -> None:
         self.wanted = wanted
-        self._host, self._folder, self._save = host, folder, save
+        self._host, self._folder, self._store = host, folder, store
         self._guard = threading.Lock()
         self._known: dict[Path, list[Lesson]] = {}
         self._fresh: Counter[Path] = Counter()
@@ -75,15 +84,22 @@ class Learner:
     def forget(self, checkpoint: Checkpoint, since: str = "") -> int:
         """Drop the lessons of a day (YYYY-MM-DD) and later, by default all; how many these were.
 
-        The profile is made anew of those that are left; one of which too few are left stays until it is deleted.
+        The profile is made anew of those that are left, and deleted where they are too few for one. One that was
+        given another name is the user's own and stays.
+
+        Raises:
+            ProfileError: if the profile cannot be written or deleted; the lessons are gone all the same.
         """
         with self._guard:
             path = self._path(checkpoint)
             lessons = self._read(path)
             left = [one for one in lessons if one.day < since] if since else []
             self._write(path, left)
-            if left:
-                self._teach(checkpoint, left)
+            profile = self._profile(checkpoint, left)
+            if profile is not None:
+                self._store.save(profile)
+            else:
+                self._delete_profile(checkpoint)
             return len(lessons) - len(left)
 
     def _add(self, checkpoint: Checkpoint, lessons: Sequence[Lesson]) -> None:
@@ -104,13 +120,29 @@ class Learner:
     def _teach(self, checkpoint: Checkpoint, lessons: Sequence[Lesson]) -> None:
         """Save the profile of these lessons, if they are enough for one."""
         try:
+            profile = self._profile(checkpoint, lessons)
+            if profile is not None:
+                self._store.save(profile)
+        except ProfileError as error:
+            log.warning("MemStab could not keep the profile of what it learned: %s", error)
+
+    def _profile(self, checkpoint: Checkpoint, lessons: Sequence[Lesson]) -> Profile | None:
+        """The profile of these lessons, if they are enough for one."""
+        try:
             modes = calibrations(lessons)
-            if modes:
-                name = profile_name(checkpoint)[: 80 - len(LEARNED)].rstrip(" .") + LEARNED
-                prediction = self._host.prediction()
-                self._save(new_profile(name, checkpoint, lessons[-1].channels, prediction, self._host.name, modes))
-        except (RegionError, ProfileError) as error:
+            if not modes:
+                return None
+            prediction, channels = self._host.prediction(), lessons[-1].channels
+            return new_profile(_name(checkpoint), checkpoint, channels, prediction, self._host.name, modes)
+        except RegionError as error:
             log.warning("MemStab could not make a profile of what it learned: %s", error)
+            return None
+
+    def _delete_profile(self, checkpoint: Checkpoint) -> None:
+        """Delete the profile that was learned, if there is one; one that was not learned may have its name."""
+        for stored in self._store.all():
+            if stored.own and stored.name == _name(checkpoint) and _is_learned(stored.profile):
+                self._store.delete(stored.name)
 
     def _path(self, checkpoint: Checkpoint) -> Path:
         return self._folder() / f"{checkpoint.sha256 or digest(checkpoint.name)}.jsonl"
@@ -131,6 +163,14 @@ class Learner:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, _lines(lessons).encode())
         self._known[path] = list(lessons)
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    return profile_name(checkpoint)[: 80 - len(LEARNED)].rstrip(" .") + LEARNED
+
+
+def _is_learned(profile: Profile | None) -> bool:
+    return profile is not None and all(one.covered.prompts == SOURCE for one in profile.modes.values())
 
 
 def lessons_of(taught: Taught) -> list[Lesson]:

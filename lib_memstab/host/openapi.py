@@ -213,10 +213,12 @@ _PAGES: dict[tuple[str, str], tuple[str, str, Schema | None, dict[int, Schema]]]
     ),
     ("/learned", "DELETE"): (
         "Forget what was learned",
-        "Of the loaded checkpoint: all of it, or what came on the day `since` (YYYY-MM-DD) and later.",
+        "Of the loaded checkpoint: all of it, or what came on the day `since` (YYYY-MM-DD) and later. The learned "
+        "profile is made anew of the rest, or deleted where that is too little.",
         _DAY,
         {
             200: _object({"forgotten": _said(WHOLE, "Images."), **_LEARNED["properties"]}),
+            409: _ERROR,
             422: _REFUSAL,
         },
     ),

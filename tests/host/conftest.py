@@ -70,7 +70,7 @@ class Extension:
         self.store = Store(lambda: folder, folder / "shipped")
         self.host = webui.WebUI()
         self.learning = False
-        self.learner = Learner(self.host, lambda: folder / "learned", self.store.save, lambda: self.learning)
+        self.learner = Learner(self.host, lambda: folder / "learned", self.store, lambda: self.learning)
         self.hooks = Hooks(self.host, self.choose, webui.facts_of, self.learner)
         watcher = Tap()
         self.callbacks = standin.Callbacks([watcher.before], [watcher.denoised], [watcher.after])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lib_memstab.core.lessons import EACH, FEWEST, SOURCE
-from lib_memstab.core.profile import Checkpoint
+from lib_memstab.core.profile import Checkpoint, ProfileError
 from lib_memstab.host import learner as learning
 from lib_memstab.host import wording
 from lib_memstab.host.matching import ENOUGH
@@ -106,7 +106,7 @@ def test_lessons_outlive_the_program_and_a_power_cut(learns, caplog):
     generate(learns, 5)
     with file(learns).open("a") as lines:
         lines.write('{"mode": "txt2img", "samp')
-    again = learning.Learner(learns.host, lambda: learns.folder / "learned", learns.store.save, lambda: True)
+    again = learning.Learner(learns.host, lambda: learns.folder / "learned", learns.store, lambda: True)
     assert len(again.lessons(OWN)) == 5
     assert "left out 1 lines" in caplog.text
     assert file(learns).read_text().count("\n") == 5
@@ -121,7 +121,7 @@ def test_a_line_that_was_tampered_with_is_left_out(learns, change):
     generate(learns, 2)
     first, second = file(learns).read_text().splitlines()
     file(learns).write_text(json.dumps({**json.loads(first), **change}) + "\n" + second + "\n")
-    again = learning.Learner(learns.host, lambda: learns.folder / "learned", learns.store.save, lambda: True)
+    again = learning.Learner(learns.host, lambda: learns.folder / "learned", learns.store, lambda: True)
     assert len(again.lessons(OWN)) == 1
 
 
@@ -139,6 +139,36 @@ def test_what_was_learned_can_be_forgotten(learns):
     assert learns.learner.forget(OWN) == FEWEST
     assert learns.learner.lessons(OWN) == []
     assert file(learns).read_text() == ""
+    assert learns.store.names() == []
+
+
+def test_too_few_left_take_the_profile_away_but_not_one_that_was_renamed_or_made_otherwise(learns):
+    generate(learns, FEWEST)
+    learns.store.rename("stand-in learned", "mine")
+    generate(learns, 24, 100)
+    assert set(learns.store.names()) == {"mine", "stand-in learned"}
+    today = learns.learner.lessons(OWN)[-1].day
+    learns.learner.forget(OWN, today)
+    assert learns.store.names() == ["mine"]
+    [own] = learns.store.all()
+    [calibration] = own.profile.modes.values()
+    other = replace(calibration, covered=replace(calibration.covered, prompts="a list"))
+    learns.store.save(replace(own.profile, name="stand-in learned", modes={"txt2img": other}))
+    learns.learner.forget(OWN)
+    assert set(learns.store.names()) == {"mine", "stand-in learned"}
+
+
+def test_a_profile_that_cannot_be_deleted_is_told(learns, monkeypatch):
+    generate(learns, FEWEST)
+
+    def fail(name):
+        raise ProfileError("it is open in another program: close that")
+
+    monkeypatch.setattr(learns.store, "delete", fail)
+    _, armed = forgetting.forget(learns.learner, OWN, "", False)
+    said, _ = forgetting.forget(learns.learner, OWN, armed, False)
+    assert "it is open in another program" in said
+    assert learns.learner.lessons(OWN) == []
 
 
 def test_the_oldest_lessons_go_when_there_are_too_many(learns, monkeypatch):

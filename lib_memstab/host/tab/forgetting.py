@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 
-from lib_memstab.core.profile import Checkpoint
+from lib_memstab.core.profile import Checkpoint, ProfileError
 from lib_memstab.host.learner import Learner
 from lib_memstab.host.tab.markup import sentence
 from lib_memstab.host.wording import ARMED, LEARNING, NOT_LEARNING, NOT_LOADED
@@ -22,5 +22,8 @@ def forget(learner: Learner, checkpoint: Checkpoint | None, armed: str, today: b
         return told(learner, None), ""
     if not today and armed != checkpoint.name:
         return sentence(ARMED), checkpoint.name
-    dropped = learner.forget(checkpoint, datetime.date.today().isoformat() if today else "")
+    try:
+        dropped = learner.forget(checkpoint, datetime.date.today().isoformat() if today else "")
+    except ProfileError as error:
+        return sentence(str(error)) + told(learner, checkpoint), ""
     return sentence(f"{dropped} images were forgotten.") + told(learner, checkpoint), ""
