@@ -20,6 +20,7 @@
         clearMeans: "No replay of a training picture was found.",
         clearNot: "That is no proof that the picture is new: “not flagged” is never “original”.",
         flaggedMeans: "Looks like the replay of a training picture. It was left as it is.",
+        endedMeans: "Looks like the replay of a training picture. Its sampling was ended there.",
         suppressedMeans: "Looked like the replay of a training picture. MemStab steered it away.",
         foundNot: "It can be a false alarm. MemStab does not know the training data, nor anyone's rights.",
         notMeasuredMeans: "Not measured, so nothing is known about this picture.",
@@ -39,6 +40,7 @@
         factRarity: "How rare",
         factSteps: "Steps",
         factFirst: "First step outside",
+        factAttempts: "Seeds given up",
         factMode: "Mode",
         factSensitivity: "False alarms",
         factStrength: "Strength",
@@ -48,6 +50,8 @@
         extraSteps: "{count} extra evaluations",
         suppress: "suppress",
         detect: "detect",
+        stop: "stop",
+        retry: "retry",
         sensitivity: "about 1 in {count} ordinary pictures",
         exact: "calibrated for this",
         transfer: "for other settings",
@@ -73,6 +77,7 @@
     const SCHEMA = 1;
     const NAMES = {clear: "clear", flagged: "flagged", suppressed: "suppressed", "not measured": "notMeasured"};
     const VERDICTS = Object.keys(NAMES);
+    const MODES = ["suppress", "detect", "stop", "retry"];
     const MATCHES = ["exact", "transfer", "none"];
     const MAX_LINE = 2000;
     const MAX_INFOTEXT = 1 << 16;
@@ -82,7 +87,9 @@
     const SMALLEST_P = 1e-4;
 
     const NUMBER = "[0-9]+(?:\\.[0-9]+)?(?:e[+-]?[0-9]+)?";
-    const SETTINGS = new RegExp(`^(suppress|detect) (${NUMBER}) strength (${NUMBER})(?: profile (.{1,80}))?$`);
+    const SETTINGS = new RegExp(
+        `^(${MODES.join("|")}) (${NUMBER}) strength (${NUMBER})(?: retries [0-9]{1,4})?(?: profile (.{1,80}))?$`,
+    );
     const VERDICT = new RegExp(
         `^(${VERDICTS.join("|")})(?: p([=<])(${NUMBER}))?(?: score (-?${NUMBER}))?(?: from step ([0-9]{1,9}))?` +
         "( transfer)?(?: partial ([0-9]{1,9}) of ([0-9]{1,9}))?(?: - (.*))?$",
@@ -162,7 +169,7 @@
             ...judged,
             partial: orNull((value) => (Array.isArray(value) && value.length === 2 ? value.map(count) : fail())),
             sensitivity: check((value) => number(value) > 1),
-            mode: oneOf(["suppress", "detect"]),
+            mode: oneOf(MODES),
             passes: list(record({name: line, ...judged}), 100),
             host: line,
             version: line,
@@ -170,8 +177,9 @@
             strength: check((value) => number(value) >= 0),
             rule: line,
             heat,
+            attempts: list(record({seed: count, score: orNull(number), first_outside: orNull(count)}), 1000),
         },
-        {extra_evaluations: 0, strength: 1, rule: "", heat: null},
+        {extra_evaluations: 0, strength: 1, rule: "", heat: null, attempts: []},
     );
 
     /** The report in a badge's JSON; FileError where it is none. */
@@ -227,6 +235,7 @@
             extra_evaluations: 0,
             rule: "",
             heat: null,
+            attempts: [],
         };
     }
 
@@ -260,7 +269,8 @@
     function meaning(one) {
         if (one.error) return [say("unreadableMeans"), say(one.error)];
         const key = NAMES[one.verdict];
-        const sentences = [say(`${key}Means`)];
+        const ended = key === "flagged" && one.mode === "stop" && one.partial;
+        const sentences = [say(ended ? "endedMeans" : `${key}Means`)];
         if (one.partial) sentences.push(say("stopped", {done: one.partial[0], planned: one.partial[1]}));
         if (key === "clear") sentences.push(say("clearNot"));
         if (key === "flagged" || key === "suppressed") sentences.push(say("foundNot"));
@@ -306,6 +316,7 @@
             one.extra_evaluations > 0 && say("extraSteps", {count: one.extra_evaluations}),
         );
         add("factFirst", one.steps.first_outside && String(one.steps.first_outside));
+        add("factAttempts", one.attempts.map((attempt) => attempt.seed).join(", "));
         add("factMode", one.mode && say(one.mode));
         add("factSensitivity", one.sensitivity && say("sensitivity", {count: shown(one.sensitivity, 6)}));
         add("factStrength", one.strength !== null && shown(one.strength));

@@ -2,14 +2,15 @@
 
 Infotext has two keys, whose values the WebUI neither quotes nor splits: no comma, colon, quotation mark or line break.
 
-    MemStab          settings: MODE SENSITIVITY "strength" STRENGTH ["profile" NAME]
+    MemStab          settings: MODE SENSITIVITY "strength" STRENGTH ["retries" RETRIES] ["profile" NAME]
     MemStab verdict  VERDICT ["p=" P | "p<0.0001"] ["score" SCORE] ["from step" STEP] ["transfer"]
                      ["partial" DONE "of" PLANNED] ["-" REASON]
                      for a grid: COUNT VERDICT {"/" COUNT VERDICT}
 
-    MODE         suppress or detect
+    MODE         suppress, detect, stop or retry
     SENSITIVITY  number above 1: about one false alarm in so many ordinary images
     STRENGTH     number, 0 or more
+    RETRIES      whole number, 1 or more; without it the default
     NAME         the profile a user chose, up to the end; without it the profile is chosen automatically
     VERDICT      clear, flagged, suppressed or not measured; REASON stands with "not measured" only
     STEP         first step outside the region, counted from 1
@@ -27,13 +28,22 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from PIL.PngImagePlugin import PngInfo
 
 from lib_memstab import metadata
 from lib_memstab.core.plain import PlainDataError, parse_object
-from lib_memstab.core.report import AUTOMATIC, DEFAULT_SENSITIVITY, PROFILE_NAME, ImageReport, ReportError, Verdict
+from lib_memstab.core.report import (
+    AUTOMATIC,
+    DEFAULT_RETRIES,
+    DEFAULT_SENSITIVITY,
+    PROFILE_NAME,
+    ImageReport,
+    JobMode,
+    ReportError,
+    Verdict,
+)
 
 CHUNK = metadata.BADGE
 """Keyword of the PNG text chunk."""
@@ -47,7 +57,10 @@ MAX_CHUNK = 1 << 20
 _SMALLEST_P = 1e-4
 _MAX_REASON = 120
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
-_SETTINGS = re.compile(rf"(suppress|detect) ({_NUMBER}) strength ({_NUMBER})(?: profile ({PROFILE_NAME}))?")
+_SETTINGS = re.compile(
+    rf"({'|'.join(get_args(JobMode))}) ({_NUMBER}) strength ({_NUMBER})(?: retries ([1-9][0-9]{{0,3}}))?"
+    rf"(?: profile ({PROFILE_NAME}))?"
+)
 _VERDICT = re.compile(
     rf"({'|'.join(get_args(Verdict))})(?: p[=<]({_NUMBER}))?(?: score (-?{_NUMBER}))?(?: from step ([0-9]{{1,9}}))?"
     r"( transfer)?(?: partial ([0-9]{1,9}) of ([0-9]{1,9}))?(?: - (.*))?"
@@ -64,20 +77,24 @@ class JobSettings:
     """What a user chose for a job, as an infotext carries it.
 
     Attributes:
-        mode: suppress, or detect only.
+        mode: what is done about a flagged image.
         sensitivity: above 1; about one false alarm in so many ordinary images.
         strength: 0 or more; how firmly to suppress.
         profile: a profile's name, or `AUTOMATIC`.
+        retries: 1 or more; in the mode retry, how many other seeds an image gets.
     """
 
-    mode: Literal["suppress", "detect"] = "suppress"
+    mode: JobMode = "suppress"
     sensitivity: float = DEFAULT_SENSITIVITY
     strength: float = 1.0
     profile: str = AUTOMATIC
+    retries: int = DEFAULT_RETRIES
 
     def __post_init__(self) -> None:
         if not (1 < self.sensitivity < float("inf") and 0 <= self.strength < float("inf")):
             raise BadgeError("sensitivity is a number above 1, strength a number of 0 or more")
+        if self.retries < 1:
+            raise BadgeError("retries are 1 or more")
         if not re.fullmatch(PROFILE_NAME, self.profile):
             raise BadgeError(f"{self.profile[:80]!r} is no profile's name")
 
@@ -111,6 +128,8 @@ def infotext(settings: JobSettings, report: ImageReport) -> dict[str, str]:
 def settings_to_infotext(settings: JobSettings) -> str:
     """The value of `SETTINGS_KEY`, such as `suppress 1000 strength 1`; numbers lose nothing."""
     text = f"{settings.mode} {_exact(settings.sensitivity)} strength {_exact(settings.strength)}"
+    if settings.retries != DEFAULT_RETRIES:
+        text = f"{text} retries {settings.retries}"
     return text if settings.profile == AUTOMATIC else f"{text} profile {settings.profile}"
 
 
@@ -119,8 +138,14 @@ def settings_from_infotext(text: str) -> JobSettings:
     found = _SETTINGS.fullmatch(text)
     if not found:
         raise BadgeError(f"{text[:80]!r} are no settings of MemStab: expected such as 'suppress 1000 strength 1'")
-    mode, sensitivity, strength, profile = found.groups(AUTOMATIC)
-    return JobSettings("detect" if mode == "detect" else "suppress", float(sensitivity), float(strength), profile)
+    mode, sensitivity, strength, retries, profile = found.groups()
+    return JobSettings(
+        next(one for one in get_args(JobMode) if one == mode),
+        float(sensitivity),
+        float(strength),
+        AUTOMATIC if profile is None else profile,
+        DEFAULT_RETRIES if retries is None else int(retries),
+    )
 
 
 def verdict_to_infotext(report: ImageReport) -> str:
@@ -178,10 +203,13 @@ def summary(reports: Iterable[ImageReport]) -> str:
 def words(report: ImageReport) -> str:
     """The badge in one or two sentences for people."""
     told = _told(report)
-    if report.partial is None:
+    if report.partial is not None:
+        done, planned = report.partial
+        told = f"Stopped after {done} of {planned} steps; {told[0].lower()}{told[1:]}"
+    if not report.attempts:
         return told
-    done, planned = report.partial
-    return f"Stopped after {done} of {planned} steps; {told[0].lower()}{told[1:]}"
+    count = "One other seed" if len(report.attempts) == 1 else f"{len(report.attempts)} other seeds"
+    return f"{told} {count} looked like a replay: {', '.join(str(one.seed) for one in report.attempts)}."
 
 
 def to_chunk(report: ImageReport) -> str:
@@ -260,7 +288,8 @@ def _told(report: ImageReport) -> str:
     start = f" from step {report.steps.first_outside} on" if report.steps.first_outside else ""
     what = f"like the replay of a training picture{start}{rarity}."
     if report.verdict == "flagged":
-        return f"Looks {what} It was left as it is."
+        left = "Its sampling was ended there." if report.mode == "stop" and report.partial else "It was left as it is."
+        return f"Looks {what} {left}"
     effort = f", at the cost of {report.extra_evaluations} extra evaluations" if report.extra_evaluations else ""
     return f"Looked {what} MemStab steered it away in {_steps(report.steps.suppressed)}{effort}."
 

@@ -9,10 +9,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from lib_memstab.badge import JobSettings
-from lib_memstab.core.report import AUTOMATIC, DEFAULT_SENSITIVITY, PROFILE_NAME
+from lib_memstab.core.report import AUTOMATIC, DEFAULT_RETRIES, DEFAULT_SENSITIVITY, PROFILE_NAME, JobMode
 
 TITLE = "MemStab"
 
@@ -39,11 +39,13 @@ class Setting:
         help: what it does, in one sentence.
         choices: the values of a text; empty where any profile's name will do.
         low, high, step: range of a number, and how finely the accordion's slider moves.
+
+    A number whose default is an int is a whole one.
     """
 
     attribute: str
     label: str
-    default: bool | str | float
+    default: bool | str | float | int
     help: str
     choices: tuple[str, ...] = ()
     low: float = 0.0
@@ -59,6 +61,8 @@ class Setting:
         """The values this setting may have, in words; `profiles` are the names of those there are."""
         if isinstance(self.default, bool):
             return "true or false"
+        if isinstance(self.default, int):
+            return f"a whole number from {self.low:g} to {self.high:g}"
         if isinstance(self.default, float):
             return f"a number from {self.low:g} to {self.high:g}"
         if self.choices:
@@ -67,11 +71,11 @@ class Setting:
         return f"{AUTOMATIC!r} or a profile's name" + (f" ({names})" if names else "")
 
     def read(self, value: object, profiles: Sequence[str] | None = None) -> Any:
-        """The value itself if it is one of those allowed, else SettingsError; numbers come back as float."""
+        """The value itself if it is one of those allowed, else SettingsError; numbers as the default's kind."""
         if isinstance(self.default, bool):
             fits = isinstance(value, bool)
-        elif isinstance(self.default, float):
-            fits = type(value) in (int, float) and math.isfinite(value) and self.low <= value <= self.high  # type: ignore[arg-type, operator]
+        elif isinstance(self.default, int | float):
+            fits = self._in_range(value)
         elif self.choices:
             fits = isinstance(value, str) and value in self.choices
         else:
@@ -79,15 +83,24 @@ class Setting:
             fits = fits and (profiles is None or value == AUTOMATIC or value in profiles)
         if not fits:
             raise SettingsError(self.attribute, self.allowed(profiles), value)
-        return float(value) if isinstance(self.default, float) else value  # type: ignore[arg-type]
+        if isinstance(self.default, bool | str):
+            return value
+        assert isinstance(value, int | float)
+        return type(self.default)(value)
+
+    def _in_range(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        return self.low <= value <= self.high and (isinstance(self.default, float) or float(value).is_integer())
 
     def schema(self) -> dict[str, Any]:
         """The same for programs, as JSON Schema; which profiles there are is not in it."""
         told = {"title": self.label, "description": self.help, "default": self.default}
         if isinstance(self.default, bool):
             return {**told, "type": "boolean"}
-        if isinstance(self.default, float):
-            return {**told, "type": "number", "minimum": self.low, "maximum": self.high}
+        if isinstance(self.default, int | float):
+            kind_of = "number" if isinstance(self.default, float) else "integer"
+            return {**told, "type": kind_of, "minimum": self.low, "maximum": self.high}
         kind = {"enum": list(self.choices)} if self.choices else {"type": "string", "pattern": f"^{PROFILE_NAME}$"}
         return {**told, **kind}
 
@@ -102,8 +115,9 @@ TABLE = (
         "mode",
         "When an image looks like a replayed training picture",
         "suppress",
-        "suppress steers the image away from the copy; detect only says so and changes nothing.",
-        choices=("suppress", "detect"),
+        "suppress steers the image away from the copy; detect only says so and changes nothing; "
+        "stop ends its sampling; retry samples another seed instead.",
+        choices=get_args(JobMode),
     ),
     Setting(
         "sensitivity",
@@ -128,6 +142,16 @@ TABLE = (
         "Profile",
         AUTOMATIC,
         "What ordinary images of the checkpoint look like; automatic takes the one made for the loaded checkpoint.",
+    ),
+    Setting(
+        "retries",
+        "Other seeds to try",
+        DEFAULT_RETRIES,
+        "Only for retry: how many other seeds a flagged image gets. "
+        "If the last one is flagged too, the image is steered away.",
+        low=1,
+        high=20,
+        step=1,
     ),
 )
 """Every setting, in the order of positional API arguments."""

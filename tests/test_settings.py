@@ -22,6 +22,11 @@ def test_defaults_are_usable_and_what_nothing_means():
     assert read_args([]) == read_args([setting.default for setting in TABLE]) == Choice(False, badge.JobSettings())
 
 
+def test_a_whole_number_may_be_written_as_a_fraction():
+    retries = read_args([{"retries": 5.0}]).settings.retries
+    assert (retries, type(retries)) == (5, int)
+
+
 def test_an_object_and_a_list_say_the_same():
     listed = read_args([True, "detect", 50, 0.5, "mine"])
     named = {"enabled": True, "mode": "detect", "sensitivity": 50, "strength": 0.5, "profile": "mine"}
@@ -33,15 +38,18 @@ def test_an_object_and_a_list_say_the_same():
     ("args", "field", "allowed"),
     [
         ([1], "enabled", "true or false"),
-        ([True, "destroy"], "mode", "'suppress' or 'detect'"),
+        ([True, "destroy"], "mode", "'suppress' or 'detect' or 'stop' or 'retry'"),
         ([True, "detect", 1], "sensitivity", "a number from 2 to 100000"),
         ([True, "detect", True], "sensitivity", "a number from 2 to 100000"),
         ([True, "detect", float("nan")], "sensitivity", "a number from 2 to 100000"),
         ([True, "detect", 100, 2.5], "strength", "a number from 0 to 1"),
         ([True, "detect", 100, 1, "../x"], "profile", "'auto' or a profile's name ('mine')"),
         ([True, "detect", 100, 1, "other"], "profile", "'auto' or a profile's name ('mine')"),
-        ([{"colour": 1}], "colour", "one of enabled, mode, profile, sensitivity, strength"),
-        ([{"mode": None}], "mode", "'suppress' or 'detect'"),
+        ([{"colour": 1}], "colour", "one of enabled, mode, profile, retries, sensitivity, strength"),
+        ([{"retries": 1.5}], "retries", "a whole number from 1 to 20"),
+        ([{"retries": 21}], "retries", "a whole number from 1 to 20"),
+        ([{"retries": True}], "retries", "a whole number from 1 to 20"),
+        ([{"mode": None}], "mode", "'suppress' or 'detect' or 'stop' or 'retry'"),
     ],
 )
 def test_bad_values_name_the_field_and_what_is_allowed(args, field, allowed):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from lib_memstab.core.report import (
     HEAT_SIDE,
     Heat,
     ImageReport,
+    JobMode,
     ProfileUse,
     StepCounts,
     Trace,
@@ -32,11 +32,15 @@ log = logging.getLogger("memstab")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user chooses: mode, about one false alarm in `sensitivity` ordinary images, and how hard to pull back."""
+    """What a user chooses: mode, about one false alarm in `sensitivity` ordinary images, and how hard to pull back.
 
-    mode: Literal["suppress", "detect"] = "suppress"
+    `last` says in the mode retry that no other seed comes after this one: then a flagged image is steered away.
+    """
+
+    mode: JobMode = "suppress"
     sensitivity: float = DEFAULT_SENSITIVITY
     strength: float = 1.0
+    last: bool = True
 
 
 def heat(delta: Tensor) -> Tensor:
@@ -85,8 +89,9 @@ class Monitor:
 
     @property
     def acts(self) -> bool:
-        """Whether flagged images are touched: not in detect mode, and not at strength 0."""
-        return self.settings.mode == "suppress" and self.settings.strength > 0
+        """Whether flagged images are touched: by the mode, and not at strength 0."""
+        steers = self.settings.mode == "suppress" or (self.settings.mode == "retry" and self.settings.last)
+        return steers and self.settings.strength > 0
 
     def condition(self, text: Tensor) -> Tensor:
         """Before an evaluation: the text rows [B, T, D] to evaluate with; [R, T, D] where `rows` has owners."""

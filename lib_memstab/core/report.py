@@ -25,10 +25,15 @@ PROFILE_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9 ._+()-]{0,78}[A-Za-z0-9_+()-])?"
 DEFAULT_SENSITIVITY = 100.0
 """About one false alarm in this many ordinary images, unless the user says otherwise."""
 
+DEFAULT_RETRIES = 3
+"""How many other seeds a flagged image gets in the mode retry, unless the user says otherwise."""
+
 AUTOMATIC = "auto"
 """What a user says instead of a profile's name for "whichever fits"."""
 
 Verdict = Literal["clear", "flagged", "suppressed", "not measured"]
+JobMode = Literal["suppress", "detect", "stop", "retry"]
+"""What is done about a flagged image: steered away, nothing, its sampling ended, or another seed sampled instead."""
 MatchState = Literal["exact", "transfer", "none"]
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -123,6 +128,25 @@ class PassReport:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """An earlier sampling of an image that was flagged, and was given up for another seed.
+
+    Attributes:
+        seed: what it was sampled with.
+        score: as in `ImageReport`.
+        first_outside: first step outside, counted from 1.
+    """
+
+    seed: int
+    score: float | None
+    first_outside: int | None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or (self.first_outside is not None and self.first_outside < 1):
+            raise ReportError("an attempt has a seed of 0 or more, and a first step outside of 1 or more")
+
+
+@dataclass(frozen=True)
 class ImageReport:
     """What MemStab says about one image.
 
@@ -133,7 +157,8 @@ class ImageReport:
         score: largest standardised excess over the region's centre; None where nothing was measured.
         p_value: chance that an ordinary image scores as high; None where there is no score.
         sensitivity: the job's setting, "about one false alarm in N ordinary images".
-        mode: the job's setting; detect leaves every image as it is.
+        mode: the job's setting; detect leaves every image as it is, stop ends the sampling of a flagged one, and retry
+            samples another seed instead.
         profile: what it was judged by; None without one.
         steps: counts over all passes, `first_outside` in the pass that was outside first.
         trace: curve of the pass that decides the verdict.
@@ -144,6 +169,7 @@ class ImageReport:
         strength: the job's setting of how firmly to suppress.
         rule: name of the suppression rule; empty without one.
         heat: where the pass that decides the verdict was flagged; None where it was not.
+        attempts: samplings of this image with other seeds that were flagged and given up, in order.
     """
 
     verdict: Verdict
@@ -152,7 +178,7 @@ class ImageReport:
     score: float | None
     p_value: float | None
     sensitivity: float
-    mode: Literal["suppress", "detect"]
+    mode: JobMode
     profile: ProfileUse | None
     steps: StepCounts
     trace: Trace
@@ -163,6 +189,7 @@ class ImageReport:
     strength: float = 1.0
     rule: str = ""
     heat: Heat | None = None
+    attempts: tuple[Attempt, ...] = ()
 
     def __post_init__(self) -> None:
         _check_p_value(self.p_value)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from modules import devices, launch_utils, paths, prompt_parser, sd_models, sd_samplers, shared
+from modules import (
+    devices,
+    extra_networks,
+    launch_utils,
+    paths,
+    prompt_parser,
+    rng,
+    sd_models,
+    sd_samplers,
+    sd_samplers_common,
+    shared,
+)
 from torch import Tensor
 
 from lib_memstab.core.profile import Checkpoint, Mode, Prediction
@@ -113,6 +124,27 @@ class WebUI:
     def stopped(self) -> bool:
         """Whether the user interrupted or skipped."""
         return bool(shared.state.interrupted or shared.state.skipped)
+
+    def end_pass(self) -> NoReturn:
+        """Raise what the WebUI's own callback raises when the user interrupts."""
+        raise sd_samplers_common.InterruptedException
+
+    def reseed(self, p: Any, seeds: Sequence[int]) -> None:
+        """What the WebUI does before each batch; a hires pass or a refiner may have left another checkpoint loaded."""
+        sd_models.reload_model_weights()
+        if not p.disable_extra_networks:
+            with devices.autocast():
+                extra_networks.activate(p, p.extra_network_data)
+        sd_models.apply_alpha_schedule_override(p.sd_model, p)
+        shape = (getattr(shared.sd_model, "latent_channels", 4), p.height // 8, p.width // 8)
+        p.rng = rng.ImageRNG(
+            shape,
+            seeds,
+            subseeds=p.subseeds,
+            subseed_strength=p.subseed_strength,
+            seed_resize_from_h=p.seed_resize_from_h,
+            seed_resize_from_w=p.seed_resize_from_w,
+        )
 
 
 def network_names(found: Mapping[str, Sequence[Any]] | None) -> tuple[str, ...]:

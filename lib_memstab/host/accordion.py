@@ -80,7 +80,7 @@ def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Be
 
 def _field(setting: Setting, elem_id: Callable[[str], str], names: Callable[[], list[str]]) -> Any:
     name = elem_id(setting.attribute)
-    if isinstance(setting.default, float):
+    if not isinstance(setting.default, bool | str):
         return gr.Slider(
             minimum=setting.low,
             maximum=setting.high,
@@ -115,7 +115,7 @@ def _restorer(setting: Setting) -> Callable[[Mapping[str, Any]], Any]:
         if setting.attribute == "enabled":
             return True
         value = getattr(found, setting.attribute)
-        return setting.clamp(value) if isinstance(value, float) else value
+        return value if isinstance(value, str) else setting.clamp(value)
 
     return restore
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lib_memstab.badge import JobSettings
 from lib_memstab.core.report import ImageReport
-from lib_memstab.host import images, tap, xyz
+from lib_memstab.host import early, images, tap, xyz
 from lib_memstab.host.facts import Choose, PassFacts
 from lib_memstab.host.job import Job
 from lib_memstab.host.learner import Learner
@@ -64,6 +64,8 @@ class Hooks:
             job.begin_batch()
             # Another extension's inner job may have left its own entries in the dictionary they share.
             images.announce(p.extra_generation_params, job, self._infotext_keys())
+            if job.acts_early:
+                early.follow(p, job, self._host)
 
     def before_sampling(self, p: Any, x: Tensor) -> None:
         """A sampling pass begins; `x` [B, C, H, W] are its latents or noise."""
@@ -71,7 +73,7 @@ class Hooks:
         if job is None:
             return
         try:
-            count_steps(p.sampler, job.begin_pass(self._facts(p, x)))
+            count_steps(p.sampler, job.begin_pass(self._facts(p, x)), self._host.end_pass)
         except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
             job.give_up(error)
 

@@ -1,194 +1,24 @@
-"""One job of the host: its sampling passes, each with a monitor of its own, and every image's report.
+"""One job of the host: its batches, their sampling passes, and every image's report.
 
-A job object is made when a job begins and is gone with it. Errors never leave this file: a pass that cannot go on says
-why, once in the log and in the badge, and its pictures are as without MemStab.
+A job object is made when a job begins and is gone with it. Errors never leave this file (see `passes`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lib_memstab.badge import JobSettings
-from lib_memstab.core.calibration import Recorder
-from lib_memstab.core.measurement import measure
-from lib_memstab.core.monitor import Monitor, Settings
-from lib_memstab.core.region import Region
-from lib_memstab.core.report import ImageReport, ProfileUse, combine
-from lib_memstab.core.suppression import DEFAULT_RULE, RULES, spread
+from lib_memstab.core.report import ImageReport, combine
+from lib_memstab.host.attempts import Attempts
 from lib_memstab.host.facts import Applied, Choose, PassFacts, Taught
-from lib_memstab.host.port import Host, HostError
-from lib_memstab.host.rows import Parts, read
-from lib_memstab.host.texts import PassTexts
+from lib_memstab.host.passes import Pass, not_measured
+from lib_memstab.host.port import Host
 
 log = logging.getLogger("memstab")
-
-
-class Pass:
-    """One sampling pass of one batch."""
-
-    def __init__(
-        self, host: Host, facts: PassFacts, settings: JobSettings, applied: Applied, learning: bool = False
-    ) -> None:
-        self.facts, self.settings, self.applied = facts, settings, applied
-        self.steps_done, self.steps_planned = 0, facts.steps
-        self._host = host
-        self._checkpoint = host.checkpoint()
-        self._monitor: Monitor | None = None
-        self._texts: PassTexts | None = None
-        self._parts: Parts | None = None
-        self._failed: str | None = None
-        self._ended: str | None = None
-        # What LoRAs pull is not the checkpoint's.
-        self._recorder = Recorder() if learning and not facts.loras else None
-
-    def before(self, params: Any) -> None:
-        """Before an evaluation: flagged images' text rows are replaced."""
-        self.steps_planned = getattr(params.denoiser, "steps", None) or self.steps_planned
-        idle = self.applied.profile is None and self._recorder is None
-        if idle or self._failed is not None or self._ended is not None:
-            return
-        try:
-            self._before(params)
-        except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
-            self._fail(error)
-
-    def after(self, params: Any, out: Tensor, guided: Any) -> None:
-        """After it: measured and judged; what goes on is changed for flagged images only."""
-        if self._monitor is None or self._failed is not None or self._ended is not None:
-            return
-        try:
-            self._after(params, out, guided)
-        except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
-            self._fail(error)
-
-    def _before(self, params: Any) -> None:
-        checkpoint = self._host.checkpoint()
-        if checkpoint != self._checkpoint:
-            self._ended = f"from evaluation {self._evaluations() + 1} on another checkpoint, {checkpoint.name}, sampled"
-            return
-        if self._monitor is None:
-            self._monitor = self._begin(params)
-        if not self._monitor.acts or self._monitor.reason is not None:
-            return
-        text = params.text_cond
-        features = text["crossattn"] if isinstance(text, dict) else text
-        if self._texts is None:
-            self._texts = PassTexts(self._host, self.facts.prompts, *self.facts.schedule)
-        assert self._parts is not None
-        self._monitor.rows = self._texts.rows(params.denoiser.step, features, self._parts.owner)
-        swapped = self._monitor.condition(features)
-        if swapped is features:
-            return
-        if isinstance(text, dict):
-            # The host's own kind of dictionary also knows its shape.
-            copy: Any = type(text)
-            copy = copy(text, swapped.shape) if hasattr(text, "shape") else copy(text)
-            copy["crossattn"] = swapped
-            params.text_cond = copy
-        else:
-            params.text_cond = swapped
-
-    def _begin(self, params: Any) -> Monitor:
-        denoiser = params.denoiser
-        if getattr(denoiser, "image_cfg_scale", None) not in (None, 1.0):
-            raise HostError("a checkpoint that edits by instruction guides in a way of its own")
-        weights = [[part.weight for part in own] for own in denoiser.sampler.sampler_extra_args["cond"].batch]
-        self._parts = Parts.of(weights, params.x.device)
-        if not self._parts.single or denoiser.nmask is not None:
-            self._recorder = None
-        region: Region | None = None
-        if self.applied.profile is not None:
-            region = self.applied.profile.modes[self.facts.mode].region
-        return Monitor(
-            region,
-            monitor_settings(self.settings),
-            RULES[DEFAULT_RULE](self.settings.strength),
-            self.facts.guidance,
-            negative=self.facts.negative,
-        )
-
-    def _after(self, params: Any, out: Tensor, guided: Any) -> None:
-        monitor, parts, denoiser = self._monitor, self._parts, params.denoiser
-        assert monitor is not None
-        assert parts is not None
-        alphas = getattr(denoiser, "alphas", None)
-        rows = read(params.x, params.sigma, out, parts, alphas)
-        if self._recorder is not None:
-            self._recorder.update(measure(rows.sigma, rows.judged, rows.eps_uncond))
-        # DDIM CFG++ guides by a part of the scale.
-        scale = denoiser.sampler.sampler_extra_args["cond_scale"] * getattr(denoiser, "cond_scale_miltiplier", 1.0)
-        plain = rows.eps_uncond + scale * (rows.eps_cond - rows.eps_uncond)
-        ours = monitor.evaluated(
-            rows.x, rows.sigma, rows.eps_cond, rows.eps_uncond, plain, guidance=scale, judged=rows.judged
-        )
-        if ours is plain or monitor.flagged is None:
-            return
-        change = ours - plain
-        if alphas is None:
-            change = -spread(rows.sigma, change) * change
-            if denoiser.nmask is not None and not denoiser.mask_before_denoising:
-                change = change * denoiser.nmask
-        acting = spread(monitor.flagged & ~rows.copied, guided.x) > 0
-        guided.x = torch.where(acting, guided.x + change.to(guided.x.dtype), guided.x)
-
-    def reports(self, count: int) -> list[ImageReport]:
-        """What there is to tell of each of the batch's images."""
-        profile = self.applied.profile
-        use = None
-        if profile is not None:
-            use = ProfileUse(profile.name, profile.checksum, self.applied.state, self.applied.reason)
-        stopped = self._host.stopped() and self.steps_done < self.steps_planned
-        partial = (self.steps_done, self.steps_planned) if stopped else None
-        reason = self._failed or (self.applied.reason if profile is None else None)
-        if self._monitor is None or reason is not None:
-            reason = reason or self._ended or "the job ended before its first denoiser evaluation"
-            return not_measured(count, self.settings, self._host.name, reason, partial)
-        found = self._monitor.reports(count, use, self._host.name, partial)
-        if self._ended is None:
-            return found
-        return [replace(one, reason="; ".join(part for part in (one.reason, self._ended) if part)) for one in found]
-
-    def taught(self, reports: Sequence[ImageReport], latents: Tensor | None) -> Taught | None:
-        """What can be learned from the pass, if anything; `latents` [B, C, H, W] are what came of the batch."""
-        whole_pass = self._failed is None and self._ended is None and self._evaluations() > 0
-        if self._recorder is None or not whole_pass:
-            return None
-        curves, starts = self._recorder.curves()
-        tells = self.facts.name == "base" and self.facts.mode == "txt2img"
-        judged = self.applied.profile is not None
-        whole = self._recorder.whole()
-        return Taught(self.facts, curves, starts, whole, reports, judged, latents if tells else None)
-
-    def _evaluations(self) -> int:
-        return 0 if self._monitor is None else self._monitor.evaluations
-
-    def _fail(self, error: Exception) -> None:
-        known = isinstance(error, HostError)
-        self._failed = str(error) if known else f"inner error: {type(error).__name__}: {error}"
-        log.warning(
-            "MemStab stopped measuring this job (%s); the picture is as without it",
-            self._failed,
-            exc_info=None if known else error,
-        )
-
-
-def monitor_settings(settings: JobSettings) -> Settings:
-    """What the core takes of a user's settings."""
-    return Settings(settings.mode, settings.sensitivity, settings.strength)
-
-
-def not_measured(
-    count: int, settings: JobSettings, host: str, reason: str, partial: tuple[int, int] | None = None
-) -> list[ImageReport]:
-    """The reports of `count` images of which nothing is known."""
-    rule = RULES[DEFAULT_RULE](settings.strength)
-    return Monitor(None, monitor_settings(settings), rule, 1.0, reason=reason).reports(count, None, host, partial)
 
 
 class Job:
@@ -207,10 +37,23 @@ class Job:
         self._host, self._choose, self._reason = host, choose, reason
         self._passes: list[Pass] = []
         self._pass: Pass | None = None
+        self._attempts: Attempts | None = None
+        self._taught: list[Taught] | None = None
+
+    @property
+    def acts_early(self) -> bool:
+        """Whether an alarm can end sampling."""
+        return self.settings.mode in ("stop", "retry") and self._reason is None
+
+    @property
+    def ended(self) -> bool:
+        """Whether an alarm has ended the sampling that goes on."""
+        return any(one.ended for one in self._passes)
 
     def begin_batch(self) -> None:
         """A batch begins: what the one before it left is over."""
         self._passes, self._pass, self.batch = [], None, []
+        self._attempts = self._taught = None
         self.saved_before_hires = 0
 
     def begin_pass(self, facts: PassFacts) -> Pass:
@@ -218,14 +61,20 @@ class Job:
         applied = Applied(None, "none", self._reason or "")
         if self._reason is None:
             applied = self._choose(facts, self._host.checkpoint(), self.settings.profile)
-        self._pass = Pass(self._host, facts, self.settings, applied, self._learning)
+        ends_for, last = None, True
+        if self.acts_early:
+            retries = self.settings.retries if self.settings.mode == "retry" else 0
+            self._attempts = self._attempts or Attempts(len(facts.prompts), retries)
+            last = self._attempts.last
+            ends_for = self._attempts.wanted if self.settings.mode == "stop" or not last else None
+        self._pass = Pass(self._host, facts, self.settings, applied, self._learning, ends_for, last)
         self._passes.append(self._pass)
         return self._pass
 
     def give_up(self, error: Exception) -> None:
         """The job cannot be followed; it is not measured from here on."""
         self._reason = f"inner error: {type(error).__name__}: {error}"
-        self._passes, self._pass = [], None
+        self._passes, self._pass, self._attempts = [], None, None
         log.warning("MemStab cannot measure this job (%s); the picture is as without it", self._reason, exc_info=error)
 
     def before(self, params: Any) -> None:
@@ -238,6 +87,19 @@ class Job:
         if self._pass is not None:
             self._pass.after(params, out, guided)
 
+    def to_retry(self, seeds: Sequence[int]) -> list[int]:
+        """A batch has been sampled with these seeds: the images to sample once more with others, if any."""
+        if self._attempts is None or self._host.stopped():
+            return []
+        per_pass = self._per_pass(len(seeds))
+        self._attempts.over(_combined(per_pass, len(seeds)))
+        images = self._attempts.again(seeds)
+        if images:
+            # Images that were not flagged are sampled with the same seeds again: they teach once.
+            self._taught = self._taught if self._taught is not None else self._teach(per_pass, None)
+            self._passes, self._pass = [], None
+        return images
+
     def end_batch(self, count: int, latents: Tensor | None = None) -> list[Taught]:
         """Sampling of a batch of `count` images is over: reports come to the host, device memory is let go.
 
@@ -248,13 +110,15 @@ class Job:
             self.batch = not_measured(count, self.settings, self._host.name, reason)
             self.reports += self.batch
             return []
-        per_pass = [(one.facts.name, one.reports(count)) for one in self._passes]
-        self.batch = [combine([(name, own[image]) for name, own in per_pass]) for image in range(count)]
+        per_pass = self._per_pass(count)
+        self.batch = _combined(per_pass, count)
+        if self._attempts is not None:
+            self._attempts.over(self.batch)
+            self.batch = self._attempts.reports
         self.reports += self.batch
-        final = latents if len(self._passes) == 1 else None
-        pairs = zip(self._passes, per_pass, strict=True)
-        taught = [found for one, (_, own) in pairs if (found := one.taught(own, final)) is not None]
-        self._passes, self._pass = [], None
+        taught = self._teach(per_pass, latents if len(self._passes) == 1 else None)
+        taught = taught if self._taught is None else self._taught
+        self._passes, self._pass, self._attempts, self._taught = [], None, None, None
         return taught
 
     def so_far(self, count: int) -> list[ImageReport]:
@@ -262,3 +126,14 @@ class Job:
         if self.batch or not self._passes:
             return self.batch
         return self._passes[0].reports(count)
+
+    def _per_pass(self, count: int) -> list[tuple[Pass, list[ImageReport]]]:
+        return [(one, one.reports(count)) for one in self._passes]
+
+    def _teach(self, per_pass: Sequence[tuple[Pass, Sequence[ImageReport]]], latents: Tensor | None) -> list[Taught]:
+        return [found for one, own in per_pass if (found := one.taught(own, latents)) is not None]
+
+
+def _combined(per_pass: Sequence[tuple[Pass, Sequence[ImageReport]]], count: int) -> list[ImageReport]:
+    """Each image's report out of those of its passes."""
+    return [combine([(one.facts.name, own[image]) for one, own in per_pass]) for image in range(count)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 from torch import Tensor
 
@@ -54,3 +54,9 @@ class Host(Protocol):
 
     def stopped(self) -> bool:
         """Whether the user interrupted or skipped."""
+
+    def end_pass(self) -> NoReturn:
+        """Raise what ends a sampler's loop when its callback raises it; the job goes on with the latents so far."""
+
+    def reseed(self, p: Any, seeds: Sequence[int]) -> None:
+        """Make the job `p` ready to sample its batch once more, from the noise of these seeds."""

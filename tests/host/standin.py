@@ -2,7 +2,7 @@
 
 What it imitates is stated in `contract.py`, which is asserted of the real WebUI too. Its model is a formula: the
 posterior mean of unit Gaussian latents without a prompt, drawn towards one fixed picture with it, as strongly as the
-prompt's text says. The word "replay" makes end marks and padding say much.
+prompt's text says. The word "replay" makes end marks and padding say much; of a job's `fresh_seeds` it does not.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ BEGIN, END, TOKENS, WIDTH = 1, 2, 77, 4
 ALPHAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64).square().neg().add(1).cumprod(0).float()
 SIGMAS = ((1 - ALPHAS) / ALPHAS).sqrt()
 SHAPE = (4, 16, 16)
+SEED = 5
 SAMPLERS = {
     "Euler": "sample_euler", "Euler a": "sample_euler_ancestral", "Heun": "sample_heun", "DPM2": "sample_dpm_2",
     "DPM++ 2M": "sample_dpmpp_2m", "DPM++ 2S a": "sample_dpmpp_2s_ancestral", "LMS": "sample_lms", "DDIM": None,
@@ -111,12 +112,12 @@ class Denoiser:
             self.alphas = ALPHAS
         self.skip_uncond_from = None
 
-    def evaluate(self, x, level, text):
+    def evaluate(self, x, level, text, heard=1.0):
         """Rows' predictions: noise over timesteps, x0 over sigmas."""
         sigma = SIGMAS[level.long()] if self.sampler.timesteps else level
         sigma = sigma.view(-1, 1, 1, 1)
         latents = x * (1 + sigma**2).sqrt() if self.sampler.timesteps else x
-        recall = text[:, :, 1].mean(1).view(-1, 1, 1, 1)
+        recall = (text[:, :, 1].mean(1) * heard).view(-1, 1, 1, 1)
         base = latents / (1 + sigma**2)
         x0 = base + recall * (self.p.sd_model.picture - base)
         return (latents - x0) / sigma if self.sampler.timesteps else x0
@@ -140,7 +141,8 @@ class Denoiser:
         for call in self.callbacks.denoiser:
             call(params)
         count = len(x)
-        with_prompt = self.evaluate(params.x[:-count], params.sigma[:-count], params.text_cond)
+        heard = torch.tensor([0.2 if self.p.seeds[image] in self.p.fresh_seeds else 1.0 for image in owner])
+        with_prompt = self.evaluate(params.x[:-count], params.sigma[:-count], params.text_cond, heard)
         skips = self.skip_uncond_from is not None and self.step >= self.skip_uncond_from
         without = (
             with_prompt[[owner.index(image) for image in range(count)]]
@@ -163,6 +165,16 @@ class Denoiser:
             call(after)
         self.step += 1
         return after.x
+
+
+class ImageRNG:
+    """rng.ImageRNG: noise by each image's own seed; what is drawn later follows."""
+
+    def __init__(self, shape, seeds, **_):
+        self.shape, self.generators = shape, [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def next(self):
+        return torch.stack([torch.randn(self.shape, generator=one) for one in self.generators])
 
 
 class Sampler:
@@ -221,6 +233,10 @@ class Job:
         self.disable_extra_networks, self.extra_network_data = False, None
         self.is_hr_pass, self.hires, self.hr_second_pass_steps = False, False, 0
         self.extra_generation_params = {}
+        self.all_seeds, self.fresh_seeds = [SEED + place for place in range(len(self.all_prompts))], ()
+        self.subseeds, self.subseed_strength = [0] * self.batch_size, 0.0
+        self.seed_resize_from_h = self.seed_resize_from_w = 0
+        self.height, self.width = 8 * SHAPE[1], 8 * SHAPE[2]
         self.sd_model = sys.modules["modules.shared"].sd_model
         vars(self).update(changes)
         if self.init_latent is None:
@@ -236,6 +252,33 @@ class Job:
             for one in prompts
         ]
         return types.SimpleNamespace(batch=batch), [encode(text) for text in self.negative_prompts]
+
+    def sample(self, conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts):
+        """Latents of the batch, after a hires pass if there is one."""
+        start = self.init_latent
+        samples = self.sample_pass(conditioning, unconditional_conditioning)
+        if not self.hires:
+            return samples
+        samples = self.sample_hr_pass(samples, None, seeds, subseeds, subseed_strength, prompts)
+        self.is_hr_pass, self.init_latent = False, start
+        return samples
+
+    def sample_hr_pass(self, samples, decoded_samples, seeds, subseeds, subseed_strength, prompts):
+        self.is_hr_pass = True
+        first = self.iteration * self.batch_size
+        self.saved_before_hires = [self.infotext(first + place) for place in range(len(samples))]
+        self.init_latent = samples
+        self.rng = ImageRNG(SHAPE, self.seeds)
+        return self.sample_pass(self.c, self.uc)
+
+    def sample_pass(self, conditioning, unconditional_conditioning):
+        hooks, callbacks, watchers = self.around
+        self.sampler = Sampler(self.sampler_name, callbacks)
+        noise = self.rng.next()
+        hooks.before_sampling(self, noise)
+        for watch in watchers:
+            watch(self)
+        return self.sampler.launch(self, noise, conditioning, unconditional_conditioning, self.steps)
 
     def infotext(self, index, use_main_prompt=False):
         found = {}
@@ -253,39 +296,35 @@ class Image:
     latent: torch.Tensor
     infotext: dict
     info: dict
+    seed: int
 
 
 def run(p, hooks, args, callbacks, watchers=()):
     """process_images: one job with MemStab's script hooks in the WebUI's order; pictures, and the grid's infotext."""
     hooks.process(p, args)
-    found, generator, start = [], torch.Generator().manual_seed(5), p.init_latent
+    found, p.around = [], (hooks, callbacks, watchers)
     for iteration in range(p.n_iter):
         p.iteration = iteration
         own = slice(p.iteration * p.batch_size, (p.iteration + 1) * p.batch_size)
         p.prompts = p.hr_prompts = p.all_prompts[own]
         p.negative_prompts = p.hr_negative_prompts = [p.negative] * len(p.prompts)
+        p.seeds, p.rng = p.all_seeds[own], ImageRNG(SHAPE, p.all_seeds[own])
         hooks.process_batch(p)
         p.firstpass_steps = p.steps
-        conds, unconds = p.conds(p.prompts, p.steps)
-        samples = None
-        for is_hr_pass in (False, True) if p.hires else (False,):
-            p.is_hr_pass = is_hr_pass
-            p.sampler = Sampler(p.sampler_name, callbacks)
-            if p.is_hr_pass:
-                first = p.iteration * p.batch_size
-                p.saved_before_hires = [p.infotext(first + place) for place in range(len(samples))]
-                p.init_latent = samples
-            noise = torch.randn(len(p.prompts), *SHAPE, generator=generator)
-            hooks.before_sampling(p, noise)
-            for watch in watchers:
-                watch(p)
-            samples = p.sampler.launch(p, noise, conds, unconds, p.steps)
-        p.is_hr_pass, p.init_latent = False, start
+        p.c, p.uc = p.conds(p.prompts, p.steps)
+        samples = p.sample(
+            conditioning=p.c,
+            unconditional_conditioning=p.uc,
+            seeds=p.seeds,
+            subseeds=p.subseeds,
+            subseed_strength=p.subseed_strength,
+            prompts=p.prompts,
+        )
         hooks.post_sample(p, samples)
         for batch_index, latent in enumerate(samples):
             p.batch_index = batch_index
             hooks.postprocess_image(p)
-            image = Image(latent, {}, {})
+            image = Image(latent, {}, {}, p.seeds[batch_index])
             hooks.after_composite(p, image)
             image.infotext = p.infotext(p.batch_index)
             found.append(image)
@@ -317,7 +356,14 @@ def install(monkeypatch):
         "paths": {"models_path": "models"},
         "launch_utils": {"git_tag": lambda: "stand-in"},
         "shared": shared,
-        "sd_models": {"model_data": types.SimpleNamespace(sd_model=model)},
+        "sd_models": {
+            "model_data": types.SimpleNamespace(sd_model=model),
+            "reload_model_weights": lambda: None,
+            "apply_alpha_schedule_override": lambda sd_model, p: None,
+        },
+        "sd_samplers_common": {"InterruptedException": InterruptedByUser},
+        "extra_networks": {"activate": lambda p, networks: None},
+        "rng": {"ImageRNG": ImageRNG},
         "sd_samplers": {"find_sampler_config": lambda name: types.SimpleNamespace(total_steps=lambda steps: steps)},
         "prompt_parser": {
             "SdConditioning": list,

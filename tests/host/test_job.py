@@ -239,13 +239,16 @@ def test_a_sampler_that_serves_several_batches_is_wrapped_once(extension):
     class Target:
         steps_done = 0
 
+        def ends(self):
+            return False
+
     class Simple:
         def callback_state(self, state):
             return state["i"]
 
     sampler, first, second = Simple(), Target(), Target()
-    count_steps(sampler, first)
-    count_steps(sampler, second)
+    count_steps(sampler, first, extension.host.end_pass)
+    count_steps(sampler, second, extension.host.end_pass)
     assert sampler.callback_state({"i": 4}) == 4
     assert (first.steps_done, second.steps_done) == (0, 5)
     assert not isinstance(sampler.callback_state._original, StepCounter)

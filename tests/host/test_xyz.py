@@ -45,7 +45,7 @@ def test_without_the_plots_script_nothing_happens():
 
 
 def test_texts_offer_their_choices_and_numbers_take_ranges(axes):
-    assert axes["mode"].choices() == ["off", "suppress", "detect"]
+    assert axes["mode"].choices() == ["off", "suppress", "detect", "stop", "retry"]
     assert axes["profile"].choices() == ["auto", "mine"]
     assert [axes[name].choices for name in ("sensitivity", "strength")] == [None, None]
     assert [axes[name].type for name in ("sensitivity", "strength")] == [float, float]
@@ -54,12 +54,12 @@ def test_texts_offer_their_choices_and_numbers_take_ranges(axes):
 @pytest.mark.parametrize(
     ("attribute", "values", "said"),
     [
-        ("mode", ["detect", "destroy"], "'suppress' or 'detect' or 'off', not 'destroy'"),
+        ("mode", ["detect", "destroy"], "'suppress' or 'detect' or 'stop' or 'retry' or 'off', not 'destroy'"),
         ("sensitivity", [10.0, 1.0], "a number from 2 to 100000, not 1.0"),
         ("strength", [0.0, 1.1], "a number from 0 to 1, not 1.1"),
         ("strength", [float("nan")], "a number from 0 to 1, not nan"),
         ("profile", ["other"], r"'auto' or a profile's name \('mine'\), not 'other'"),
-        ("mode", [], "'suppress' or 'detect' or 'off', not 'nothing'"),
+        ("mode", [], "'suppress' or 'detect' or 'stop' or 'retry' or 'off', not 'nothing'"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_with_those_that_can(axes, attribute, values, said):
