@@ -1,4 +1,4 @@
-"""The pages for people hold together: links lead somewhere, commands exist, and quoted messages are the program's own."""
+"""The pages for people hold together: links lead somewhere, commands exist, quoted messages are the program's own."""
 
 import ast
 import re
