@@ -16,11 +16,13 @@ from lib_memstab.host.hooks import Hooks
 from lib_memstab.host.learner import Learner
 from lib_memstab.host.tab import page
 from lib_memstab.host.tap import Tap
+from lib_memstab.presets import Presets
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
 
 HOST = WebUI()
 STORE = Store(own_folder)
+PRESETS = Presets(lambda: own_folder() / "presets")
 SAMPLING = Sampling(HOST)
 CALIBRATOR = the_calibrator()
 LACKS = "" if hasattr(scripts.Script, "process_before_every_sampling") else MISSING_HOOK
@@ -75,7 +77,7 @@ class MemStab(scripts.Script):
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """The panel."""
-        behind = accordion.Behind(STORE.names, status, CALIBRATOR, sampler_names, scheduler_names)
+        behind = accordion.Behind(STORE.names, PRESETS, status, CALIBRATOR, sampler_names, scheduler_names)
         panel = accordion.build(self.elem_id, self._fields, behind)
         self.infotext_fields, self.paste_field_names = panel.infotext_fields, panel.paste_field_names
         return panel.inputs
@@ -121,6 +123,7 @@ def add_pages(_: Any, app: Any) -> None:
         api.Parts(
             HOST.name,
             STORE,
+            PRESETS,
             CALIBRATOR,
             LEARNER,
             HOST.checkpoint,

@@ -15,7 +15,8 @@ from lib_memstab import badge
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.plan import SCALES, read_plan
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host import wording
+from lib_memstab.host import preset_row, wording
+from lib_memstab.presets import Presets
 from lib_memstab.settings import TABLE, TITLE, Setting, SettingsError, row
 
 SAMPLING = ("sampling", "scheduler", "steps", "width", "height", "cfg_scale")
@@ -35,9 +36,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Behind:
-    """What the panel speaks for: names of profiles, the status line for a choice, and the calibrator."""
+    """What the panel speaks for: names of profiles, presets, the status line for a choice, and the calibrator."""
 
     names: Callable[[], list[str]]
+    presets: Presets
     status: Callable[[str, Sequence[Any]], str]
     calibrator: Calibrator
     samplers: Callable[[], Sequence[str]]
@@ -47,6 +49,7 @@ class Behind:
 def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Behind) -> Panel:
     """Make the panel; `sampling` are the WebUI's fields of `SAMPLING` in this tab, as far as there are any."""
     with InputAccordion(row("enabled").default, label=TITLE, elem_id=elem_id("enable")) as enabled:
+        chooser = preset_row.build(behind.presets, elem_id)
         with gr.Row():
             fields = {setting.attribute: _field(setting, elem_id, behind.names) for setting in TABLE[1:]}
         status = gr.HTML(value="", elem_id=elem_id("status"))
@@ -68,6 +71,7 @@ def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Be
     enabled.change(lambda wanted, *values: _line(behind.status(wanted, values)), [profile, *own], [status])
     calibrate.click(calibrating, own, [status], show_progress=False)
     stop.click(lambda: behind.calibrator.stop() and None, None, None)
+    preset_row.connect(chooser, behind.presets, fields)
     inputs = [enabled, *fields.values()]
     return Panel(
         inputs,

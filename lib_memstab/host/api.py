@@ -25,6 +25,7 @@ from lib_memstab.evidence.audit import STATES
 from lib_memstab.host.audit import ForbiddenError, answer, read_audit
 from lib_memstab.host.learner import Learner
 from lib_memstab.host.openapi import described
+from lib_memstab.presets import PresetError, Presets
 from lib_memstab.settings import TABLE, TITLE, SettingsError, read_args
 from lib_memstab.store import SHIPPED, Store
 
@@ -48,6 +49,7 @@ class Parts:
 
     host: str
     store: Store
+    presets: Presets
     calibrator: Calibrator
     learner: Learner
     checkpoint: Callable[[], Checkpoint]
@@ -83,6 +85,13 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
             }
             for one in parts.store.all()
         ]
+
+    def presets() -> JSONResponse:
+        try:
+            found = parts.presets.all()
+        except PresetError as error:
+            return _error(409, str(error))
+        return JSONResponse([{"name": name, "settings": values} for name, values in found.items()])
 
     def last() -> list[dict[str, Any]]:
         return [report.to_dict() for report in parts.latest()]
@@ -137,6 +146,7 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
         ("/version", "GET", version),
         ("/schema", "GET", schema),
         ("/profiles", "GET", profiles),
+        ("/presets", "GET", presets),
         ("/reports/last", "GET", last),
         ("/learned", "GET", learned),
         ("/learned", "DELETE", forget),

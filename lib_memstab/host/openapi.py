@@ -97,6 +97,12 @@ _PROFILE = _object(
         "modes": _list({"type": "string", "enum": list(MODES["both"])}),
     }
 )
+_PRESET = _object(
+    {
+        "name": TEXT,
+        "settings": _said({"type": "object"}, "An argument object; GET /memstab/v1/schema gives its fields as 'args'."),
+    }
+)
 _PROGRESS = _object(
     {
         "state": {"type": "string", "enum": ["idle", "waiting", "running", "done", "stopped", "failed"]},
@@ -198,6 +204,12 @@ _PAGES: dict[tuple[str, str], tuple[str, str, Schema | None, dict[int, Schema]]]
         "Every profile there is, those that cannot be used with the reason.",
         None,
         {200: _list(_PROFILE)},
+    ),
+    ("/presets", "GET"): (
+        "The user's presets",
+        "Sets of the panel's settings that the user saved; 409 where their file cannot be used.",
+        None,
+        {200: _list(_PRESET), 409: _ERROR},
     ),
     ("/reports/last", "GET"): (
         "Reports of the last job",

@@ -17,6 +17,12 @@ CALIBRATE_THIS = "Calibrate this checkpoint"
 STOP_CALIBRATION = "Stop calibration"
 NOT_LOADED = "No checkpoint is loaded yet."
 
+PRESET = "Preset"
+PRESET_HELP = "Choose one to set the panel, or type a name and save what the panel has."
+SAVE_PRESET = "Save preset"
+DELETE_PRESET = "Delete preset"
+NO_PRESET = "Choose a preset first."
+
 CALIBRATE = "Calibrate"
 STOP = "Stop"
 START_OVER = "Start over"

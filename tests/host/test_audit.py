@@ -115,7 +115,7 @@ def pages(outputs):
     from lib_memstab.host import api
 
     def parts(credentials=""):
-        nothing = [None] * 8
+        nothing = [None] * 9
         return api.Parts("test", *nothing, folders=lambda: [outputs], credentials=credentials)
 
     def serve(credentials=""):

@@ -22,7 +22,7 @@ def app():
 
     made = fastapi.FastAPI()
     stub = types.SimpleNamespace(names=list)
-    parts = api.Parts("a host", stub, stub, stub, *[list] * (len(dataclasses.fields(api.Parts)) - 5), "ann:secret")
+    parts = api.Parts("a host", *[stub] * 4, *[list] * (len(dataclasses.fields(api.Parts)) - 6), "ann:secret")
     api.add_pages(made, parts)
     return made
 
@@ -33,7 +33,7 @@ def test_every_page_is_described_with_all_its_answers(app):
     assert {(path.removeprefix("/memstab/v1"), method) for path, own in pages.items() for method in own} == {
         ("/version", "get"), ("/schema", "get"), ("/profiles", "get"), ("/reports/last", "get"), ("/learned", "get"),
         ("/learned", "delete"), ("/calibrate", "get"), ("/calibrate", "post"), ("/calibrate", "delete"),
-        ("/audit", "get"), ("/audit", "post"),
+        ("/audit", "get"), ("/audit", "post"), ("/presets", "get"),
     }  # fmt: skip
     for own in pages.values():
         for page in own.values():
