@@ -72,7 +72,13 @@ def _reseed(p: Any, host: Host, seeds: list[int]) -> None:
 
 
 def _taken_over(samples: Any, others: Any, images: Collection[int]) -> Any:
-    """The samples, those of these images from `others`: latents [B, C, H, W], or a list of what was made of them."""
+    """The samples, those of these images from `others`: latents [B, C, H, W], or what a hires pass made of them.
+
+    Where only one of both had its hires pass they do not fit together; then all are from `others`, whose other images
+    had the same seeds as before.
+    """
+    if isinstance(samples, Tensor) != isinstance(others, Tensor):
+        return others
     found = samples.clone() if isinstance(samples, Tensor) else samples
     for image in images:
         found[image] = others[image]

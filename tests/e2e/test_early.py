@@ -61,20 +61,19 @@ def test_after_retries_the_picture_is_that_of_its_own_seed(calibrated, memorized
     assert tried.equals(alone)
 
 
-def test_only_the_flagged_image_of_a_batch_gets_another_seed(calibrated, memorized, ordinary):
-    prompt = [memorized[2], ordinary[1]]
-    body = {"prompt": prompt, "batch_size": 2, "seed": 1}
-    off = calibrated.sample(**body)[-2:]
-    on = calibrated.sample(memstab=retry(1), **body)[-2:]
+@pytest.mark.parametrize("changes", [{}, HIRES], ids=["plain", "hires"])
+def test_only_the_flagged_image_of_a_batch_gets_another_seed(calibrated, memorized, ordinary, changes):
+    batch = {"batch_size": 2, "probe": {"prompts": [memorized[2], ordinary[1]]}, **changes}
+    off, on = calibrated.sample("", **batch)[-2:], calibrated.sample("", retry(2), **batch)[-2:]
     assert [one.report.verdict for one in on] == ["suppressed", "clear"]
-    assert [[one.seed for one in picture.report.attempts] for picture in on] == [[1], []]
-    assert [seed_of(one) for one in on] == [3, 2]
+    assert [[one.seed for one in picture.report.attempts] for picture in on] == [[1, 3], []]
+    assert [seed_of(one) for one in on] == [4, 2]
     assert on[1].equals(off[1])
 
 
-def test_img2img_retries_too(calibrated, memorized):
-    start = calibrated.one(memorized[2]).data
-    how = {"page": "img2img", "init_images": [start], "denoising_strength": 0.75}
+def test_img2img_retries_too(calibrated, memorized, ordinary):
+    start = calibrated.one(ordinary[2]).data
+    how = {"page": "img2img", "init_images": [start], "denoising_strength": 0.9}
     detect, tried = (calibrated.one(memorized[2], mode, **how) for mode in (DETECT, retry(1)))
     assert detect.report.verdict == "flagged"
     assert [one.seed for one in tried.report.attempts] == [1]
