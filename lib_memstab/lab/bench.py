@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.region import MIN_TRAJECTORIES, Region
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES
-from lib_memstab.lab import contamination, provisional, sizes, tables, transfer, transfer_tables, truth
+from lib_memstab.lab import contamination, provisional, rates, sizes, tables, transfer, transfer_tables, truth
 from lib_memstab.lab.comparison import contenders, judge_contender
 from lib_memstab.lab.cost import measure_cost
 from lib_memstab.lab.experiment import load_splits
@@ -32,14 +32,11 @@ from lib_memstab.lab.figures import (
 from lib_memstab.lab.pictures import rates_figure, similarity_figure
 from lib_memstab.lab.sd1_layout import LabModel
 from lib_memstab.lab.statistics import frechet_distance
-from lib_memstab.lab.tools import SEED_BASES, STATED, given, load_tools, workers
+from lib_memstab.lab.tools import CURVE, SEED_BASES, STATED, given, load_tools, workers
 from lib_memstab.lab.trials import CELLS, MAIN, Cell, memorized_trials, plain_trials, run_trials
 from lib_memstab.plots import save_figure
 
 log = logging.getLogger("memstab.bench")
-
-CURVE = tuple(float(round(value)) for value in np.geomspace(2, 3000, 17))
-"""Sensitivities of the plot of stated against observed rates."""
 
 _SAMPLED = ("split", "calibration", "ordinary", "seeds")
 """Arguments of --transfer and --sizes."""
@@ -200,6 +197,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sizes", action="store_true", help="only calibrations of 8 to 256 trajectories on the same test trajectories"
     )
     parser.add_argument(
+        "--rates",
+        action="store_true",
+        help="only stated rates of false alarms against the observed ones, on many prompts that nothing has seen",
+    )
+    parser.add_argument(
         "--learning",
         action="store_true",
         help="only what becomes of learning while one generates when some of the prompts are memorized",
@@ -214,8 +216,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration",
         type=_calibration,
-        help=f"trajectories of each calibration of --transfer ({transfer.Plan.calibration}), or that those of --sizes "
-        f"are drawn from ({sizes.Plan.calibration})",
+        help=f"trajectories of each calibration of --transfer ({transfer.Plan.calibration}) and --rates "
+        f"({rates.Plan.calibration}), or that those of --sizes are drawn from ({sizes.Plan.calibration})",
     )
     parser.add_argument("--rule", choices=sorted(RULES), default=DEFAULT_RULE)
     parser.add_argument(
@@ -227,8 +229,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ordinary",
         type=int,
-        help=f"ordinary prompts ({Plan.ordinary}; --transfer {transfer.Plan.ordinary}, --sizes {sizes.Plan.ordinary}); "
-        "the first cell has five times as many",
+        help=f"ordinary prompts ({Plan.ordinary}; --transfer {transfer.Plan.ordinary}, --sizes {sizes.Plan.ordinary}, "
+        f"--rates {rates.Plan.ordinary}); the first cell has five times as many",
     )
     parser.add_argument("--sensitivity", type=float, default=Plan.sensitivity)
     parser.add_argument("--strength", type=float, default=Plan.strength)
@@ -246,6 +248,8 @@ def run(args: argparse.Namespace) -> int:
     if args.sizes:
         figures = sizes.measure(sizes.Plan(**given(args, *_SAMPLED)), sizes.SIZES, args.jobs)
         return _tell(args, "sizes", figures, transfer_tables.sizes(figures))
+    if args.rates:
+        return _measure_rates(args)
     if args.provisional:
         return _measure_provisional(args)
     if args.learning:
@@ -261,6 +265,17 @@ def _measure_transfer(args: argparse.Namespace) -> int:
     figures = transfer.measure(transfer.Plan(**given(args, *_SAMPLED)), axes, args.sensitivity, args.jobs)
     _tell(args, "transfer", figures, transfer_tables.matrices(figures))
     return 1 if transfer.unwarned(figures) else 0
+
+
+def _measure_rates(args: argparse.Namespace) -> int:
+    """Stated and observed rates of false alarms; with a folder, their plot too."""
+    figures = rates.measure(rates.Plan(**given(args, "calibration", "ordinary")), args.jobs)
+    if args.out is not None:
+        own = [row for row in figures["rows"] if row["learned"] == row["judged"]]
+        args.out.mkdir(parents=True, exist_ok=True)
+        curves = {row["judged"]: row["curve"] for row in own}
+        save_figure(rates_figure(curves, min(row["supported"] for row in own)), args.out / "rates.png")
+    return _tell(args, "rates", figures, transfer_tables.rates(figures))
 
 
 def _measure_provisional(args: argparse.Namespace) -> int:
@@ -288,7 +303,8 @@ def _measure_cells(args: argparse.Namespace, small: Plan) -> int:
     _tell(args, "figures", results, tables.markdown(results))
     if args.out is not None:
         save_figure(similarities(results[0]), args.out / "similarity.png")
-        save_figure(rates_figure(results[0]["rate_curve"], results[0]["supported"]), args.out / "rates.png")
+        curve = {"ordinary pictures flagged": results[0]["rate_curve"]}
+        save_figure(rates_figure(curve, results[0]["supported"]), args.out / "rates.png")
     return 0 if all(result["identical"] for result in results) else 1
 
 

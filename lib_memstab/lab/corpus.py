@@ -269,10 +269,10 @@ class Corpus:
         batch = scenes.draw_scenes(count, rng)
         return [describe(row, rng) for row in batch.attributes]
 
-    def calibration(self, count: int) -> list[str]:
+    def calibration(self, count: int, stream: str = "calibration") -> list[str]:
         """Prompts as diverse in style as users' are: captions, never-seen titles, both joined, bare words."""
-        rng = self._rng("calibration")
-        captions = self.ordinary("calibration-captions", count)
+        rng = self._rng(stream)
+        captions = self.ordinary(f"{stream}-captions", count)
         words = (*COLORS, *SHAPES, *PATTERNS, *TERRAINS, *LIGHTS)
         prompts = []
         for caption in captions:

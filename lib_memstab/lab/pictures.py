@@ -98,20 +98,21 @@ def curve_figure(sets: Mapping[str, Sequence[Trace]]) -> Figure:
     return _with_legend(figure)
 
 
-def rates_figure(rates: Sequence[tuple[float, int, int]], supported: float) -> Figure:
+def rates_figure(series: Mapping[str, Sequence[tuple[float, int, int]]], supported: float) -> Figure:
     """Stated rates of false alarms against observed ones, both on log axes: (1 in N, flagged, of how many) each.
 
     Bars are 95 % intervals; right of the line at 1 in `supported` bounds lie in the calibration's data, left of it they
     rest on the model of the tail.
     """
     figure, axes = _axes(6.4, 4.8)
-    stated = np.array([1 / sensitivity for sensitivity, _, _ in rates])
-    observed = np.array([flagged / count for _, flagged, count in rates])
-    bounds = np.array([rate_interval(flagged, count) for _, flagged, count in rates])
-    floor = 0.3 * float(stated.min())
+    floor = 0.3 * min(1 / sensitivity for rates in series.values() for sensitivity, _, _ in rates)
     axes.plot([floor, 1], [floor, 1], color=INK, linewidth=1, linestyle=":", label="observed as stated")
-    axes.vlines(stated, np.maximum(bounds[:, 0], floor), bounds[:, 1], color=STYLES[0][0], linewidth=1.4)
-    axes.plot(stated, np.maximum(observed, floor), "o", color=STYLES[0][0], label="ordinary pictures flagged")
+    for (name, rates), (color, _, marker, _) in zip(series.items(), STYLES, strict=False):
+        stated = np.array([1 / sensitivity for sensitivity, _, _ in rates])
+        observed = np.array([flagged / count for _, flagged, count in rates])
+        bounds = np.array([rate_interval(flagged, count) for _, flagged, count in rates])
+        axes.vlines(stated, np.maximum(bounds[:, 0], floor), bounds[:, 1], color=color, linewidth=1.4)
+        axes.plot(stated, np.maximum(observed, floor), marker, color=color, label=name)
     axes.axvline(
         1 / supported,
         color=INK,

@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from lib_memstab.core import profile as profiles
@@ -22,6 +23,9 @@ SEED_BASES = {"memorized": 10_000, "ordinary": 50_000, "hard": 90_000}
 
 STATED = (10.0, 100.0, 1000.0)
 """Sensitivities whose stated rate of false alarms is held against the observed one."""
+
+CURVE = tuple(float(round(value)) for value in np.geomspace(2, 3000, 17))
+"""Sensitivities of the plot of stated against observed rates."""
 
 
 @lru_cache(maxsize=1)

@@ -53,6 +53,15 @@ def sizes(figures: Mapping[str, Any]) -> str:
     return f"{table(head, rows)}\n\n{note}"
 
 
+def rates(figures: Mapping[str, Any]) -> str:
+    """One row for each region and kind of prompts: what is stated, and what was observed."""
+    rows = [
+        [row["learned"], row["judged"], *(share(flagged, count) for _, flagged, count in row["stated"])]
+        for row in figures["rows"]
+    ]
+    return table(["learned from", "held against", *(f"stated {100 / stated:g} %" for stated in STATED)], rows)
+
+
 def learning(figures: Mapping[str, Any]) -> str:
     """One row for each kind of stream: mean and range over the streams."""
     rows = [

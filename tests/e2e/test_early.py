@@ -77,4 +77,7 @@ def test_img2img_retries_too(calibrated, memorized, ordinary):
     detect, tried = (calibrated.one(memorized[2], mode, **how) for mode in (DETECT, retry(1)))
     assert detect.report.verdict == "flagged"
     assert [one.seed for one in tried.report.attempts] == [1]
-    assert tried.equals(calibrated.one(memorized[2], SUPPRESS, seed=2, **how))
+    # The WebUI encodes the start with noise that depends on the job before, so this is no equality of bits.
+    alone = calibrated.one(memorized[2], SUPPRESS, seed=2, **how)
+    assert tried.report.score == pytest.approx(alone.report.score, rel=0.05)
+    assert abs(tried.pixels - alone.pixels).mean() < 3
