@@ -43,7 +43,7 @@ WAYS = {
 
 
 def calibrate(webui):
-    """A calibration by default, and how long it took, in seconds."""
+    """A calibration by default: how long it took, in seconds, and how many images it sampled."""
     start = time.monotonic()
     status, answer = webui.call("/memstab/v1/calibrate", {"width": 128, "height": 128}, "POST")
     assert status == 202, answer
@@ -51,7 +51,15 @@ def calibrate(webui):
         time.sleep(1)
     progress = webui.call("/memstab/v1/calibrate")[1]
     assert progress["state"] == "done", progress
-    return time.monotonic() - start
+    return time.monotonic() - start, progress["total"]
+
+
+def seconds_each(webui, count=64, batch=4):
+    """Seconds for a picture of txt2img with MemStab off, in batches as a calibration's; the first one warms up."""
+    webui.sample("a red circle", batch_size=batch)
+    start = time.monotonic()
+    webui.sample("a red circle", batch_size=batch, n_iter=count // batch)
+    return (time.monotonic() - start) / count
 
 
 def row(webui, known, name, memorized, ordinary):
@@ -81,7 +89,10 @@ def main():
     known = Truth(load_lab_model(), split["memorized"])
 
     def measure(webui):
-        print(f"calibrated in {calibrate(webui):.0f} s")
+        plain = seconds_each(webui)
+        seconds, images = calibrate(webui)
+        print(f"calibrated in {seconds:.0f} s, {images} images, {seconds / images:.2f} s each")
+        print(f"a picture of txt2img takes {plain:.2f} s: as long as {seconds / plain:.0f} of these")
         rows = []
         for name in args.only:
             rows.append(row(webui, known, name, memorized, ordinary))
