@@ -9,6 +9,7 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import MISSING, field, fields, is_dataclass
+from functools import lru_cache
 from types import UnionType
 from typing import Any, Literal, TypeGuard, TypeVar, get_args, get_origin, get_type_hints
 
@@ -87,7 +88,10 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, (tuple, list, np.ndarray)):
         return [to_plain(item) for item in (value.tolist() if isinstance(value, np.ndarray) else value)]
     if isinstance(value, str):
-        return "".join(" " if unicodedata.category(sign) in _LINE_BREAKERS else sign for sign in value[:MAX_TEXT])
+        text = value[:MAX_TEXT]
+        if text.isprintable():  # so nothing breaks the line; signs are looked at one by one only where something may
+            return text
+        return "".join(" " if unicodedata.category(sign) in _LINE_BREAKERS else sign for sign in text)
     if isinstance(value, float):
         if not abs(value) <= _LARGEST_NUMBER:
             return None
@@ -129,7 +133,7 @@ def _read_record(kind: Any, value: object, where: str, additions: bool) -> Any:
     """A dataclass out of a JSON object."""
     if not isinstance(value, dict):
         raise PlainDataError(f"the field {where.lstrip('.')!r} should be an object, not {_shown(value)}")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     known = {one.name: one.default is MISSING or not (additions or _ADDED in one.metadata) for one in fields(kind)}
     missing = [name for name, needed in known.items() if needed and name not in value]
     unknown = [] if additions else [name for name in value if name not in known]
@@ -141,6 +145,12 @@ def _read_record(kind: Any, value: object, where: str, additions: bool) -> Any:
         return kind(**present)
     except ValueError as error:
         raise PlainDataError(str(error)) from error
+
+
+@lru_cache(maxsize=64)
+def _hints(kind: type) -> dict[str, Any]:
+    """A dataclass's annotations; files of many records ask for them over and over."""
+    return get_type_hints(kind)
 
 
 def _is_number(value: object, kind: type) -> TypeGuard[int | float]:
