@@ -8,7 +8,7 @@ from typing import Any
 from modules import script_callbacks, scripts, sd_samplers, sd_schedulers, shared
 
 from lib_memstab.core.profile import Checkpoint
-from lib_memstab.host import accordion, filenames, images, localize, matching, options, wording, xyz
+from lib_memstab.host import accordion, filenames, holding, images, localize, matching, options, wording, xyz
 from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields, own_folder
 from lib_memstab.host.a1111_calibrate import Sampling, the_calibrator
 from lib_memstab.host.facts import Applied, PassFacts
@@ -157,6 +157,7 @@ def before_ui() -> None:
     """All extensions are there, and no page yet."""
     xyz.add_axes(scripts.scripts_data, STORE.names)
     filenames.add_pattern()
+    holding.stand_before(options.holding_back)
     localize.add_translations()
 
 

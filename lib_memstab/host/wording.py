@@ -17,6 +17,11 @@ CALIBRATE_THIS = "Calibrate this checkpoint"
 STOP_CALIBRATION = "Stop calibration"
 NOT_LOADED = "No checkpoint is loaded yet."
 
+HELD_BACK = (
+    "MemStab did not save flagged images: they are in the gallery only. Whether they are saved is a choice in "
+    "Settings, MemStab."
+)
+
 PRESET = "Preset"
 PRESET_HELP = "Choose one to set the panel, or type a name and save what the panel has."
 SAVE_PRESET = "Save preset"
@@ -86,8 +91,16 @@ PARAMETERS = Option(
     "of its own whatever you choose",
     ("settings and verdict", "verdict", "nothing"),
 )
+FILES = Option(
+    "memstab_files",
+    "Files of flagged images",
+    "save as usual",
+    "an image that is not saved is in the gallery only and gone with it; its Save button saves it all the same; "
+    "suppressed images are saved as usual, and a grid shows every image",
+    ("save as usual", "do not save"),
+)
 GALLERY = Option("memstab_gallery", "Show MemStab's badges in the gallery", True, "the files have them anyway")
-OPTIONS = (LEARN, PARAMETERS, GALLERY)
+OPTIONS = (LEARN, PARAMETERS, FILES, GALLERY)
 
 NOTES = {
     "memstab_note_names": "File names: [memstab] in a pattern (Saving images/grids; Paths for saving) becomes clear, "

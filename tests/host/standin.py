@@ -220,11 +220,14 @@ class Job:
         self.mask = self.nmask = self.init_latent = self.skip_uncond_from = self.sampler = None
         self.disable_extra_networks, self.extra_network_data = False, None
         self.is_hr_pass, self.hires, self.hr_second_pass_steps = False, False, 0
-        self.extra_generation_params = {}
+        self.extra_generation_params, self.comments = {}, {}
         self.sd_model = sys.modules["modules.shared"].sd_model
         vars(self).update(changes)
         if self.init_latent is None:
             self.enable_hr = self.hires
+
+    def comment(self, text):
+        self.comments[text] = 1
 
     def conds(self, prompts, steps):
         encode = self.sd_model.cond_stage_model.encode
@@ -255,6 +258,26 @@ class Image:
     info: dict
 
 
+def save(p, image, **how):
+    """images.save_image, as the WebUI calls it for a job's images."""
+    sys.modules["modules.images"].save_image(image, "outputs", "", p=p, **how)
+
+
+class Disk:
+    """modules.images: what was saved, as (suffix, whether it is a grid, image); `before_saved` is called before it."""
+
+    def __init__(self):
+        self.saved, self.before_saved = [], None
+
+    def save_image(self, image, path, basename, p=None, suffix="", grid=False):
+        if self.before_saved is not None:
+            params = types.SimpleNamespace(image=image, p=p, filename=f"{path}/1{suffix}.png", pnginfo={})
+            self.before_saved(params)
+            image.pnginfo = params.pnginfo
+        self.saved.append((suffix, grid, image))
+        return path, None
+
+
 def run(p, hooks, args, callbacks, watchers=()):
     """process_images: one job with MemStab's script hooks in the WebUI's order; pictures, and the grid's infotext."""
     hooks.process(p, args)
@@ -274,6 +297,8 @@ def run(p, hooks, args, callbacks, watchers=()):
             if p.is_hr_pass:
                 first = p.iteration * p.batch_size
                 p.saved_before_hires = [p.infotext(first + place) for place in range(len(samples))]
+                for place in range(len(samples)):
+                    save(p, Image(samples[place], p.saved_before_hires[place], {}), suffix="-before-highres-fix")
                 p.init_latent = samples
             noise = torch.randn(len(p.prompts), *SHAPE, generator=generator)
             hooks.before_sampling(p, noise)
@@ -287,9 +312,11 @@ def run(p, hooks, args, callbacks, watchers=()):
             hooks.postprocess_image(p)
             image = Image(latent, {}, {})
             hooks.after_composite(p, image)
+            save(p, image)
             image.infotext = p.infotext(p.batch_index)
             found.append(image)
     grid = p.infotext(0, use_main_prompt=True)
+    save(p, Image(torch.cat([one.latent for one in found]), grid, {}), grid=True)
     hooks.postprocess(p)
     return found, grid
 
@@ -312,7 +339,9 @@ def install(monkeypatch):
         flat = list(dict.fromkeys(text for own in cut for text, _ in own))
         return [[(flat.index(text), weight) for text, weight in own] for own in cut], flat, {}
 
+    disk = Disk()
     contents = {
+        "images": {"save_image": disk.save_image, "disk": disk},
         "devices": {"autocast": contextlib.nullcontext},
         "paths": {"models_path": "models"},
         "launch_utils": {"git_tag": lambda: "stand-in"},
