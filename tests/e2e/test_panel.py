@@ -340,7 +340,7 @@ def test_flagged_images_are_not_saved_where_the_user_says_so(calibrated, opened,
     outputs = calibrated.folder / "outputs"
 
     def files():
-        return {one for one in outputs.rglob("*.png")}
+        return set(outputs.rglob("*.png"))
 
     option(memstab_files="do not save", save_images_before_highres_fix=True)
     prompts, detect = [memorized[2], ordinary[1], memorized[3]], {"mode": "detect"}
