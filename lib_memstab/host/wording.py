@@ -23,7 +23,9 @@ HELD_BACK = (
 )
 
 PRESET = "Preset"
-PRESET_HELP = "Choose one to set the panel, or type a name and save what the panel has."
+PRESET_HELP = "Sets the panel."
+PRESET_NAME = "Name of the preset"
+PRESET_NAME_HELP = "To save what the panel has. Empty: over the chosen one."
 SAVE_PRESET = "Save preset"
 DELETE_PRESET = "Delete preset"
 NO_PRESET = "Choose a preset first."
