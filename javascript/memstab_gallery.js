@@ -1,4 +1,4 @@
-// Puts a badge on every picture that has one in its file: in galleries, in the lightbox, and in the tab PNG Info.
+// Puts a badge on every picture that has one in its file: in galleries, in the lightbox, and in fields for pictures.
 
 (function() {
     const MemStab = globalThis.MemStab = globalThis.MemStab || {};
@@ -9,12 +9,15 @@
 
     const GRID = ".grid-wrap:not(.preview ~ .grid-wrap)"; // it goes on existing behind an open picture
 
+    // Fields that a picture is put into: PNG Info, img2img, inpaint upload and extras. Others draw on a canvas.
+    const GIVEN = "#pnginfo_image, #img2img_image, #img_inpaint_base, #extras_image";
+
     /** Where pictures are shown: where to look, the pictures in there, and where on them the badge stands. */
     const PLACES = [
         {root: ".gradio-gallery", images: ".preview > img", look: "picture"},
         {root: ".gradio-gallery", images: ".thumbnails > .thumbnail-item > img", look: "below"},
         {root: ".gradio-gallery", images: `${GRID} .grid-container > .thumbnail-item > img`, look: "corner"},
-        {root: "#pnginfo_image", images: "img", look: "foot"},
+        {root: GIVEN, images: "img", look: "foot"},
         {root: "#lightboxModal", images: "#modalImage", look: "lightbox"},
     ];
 

@@ -8,8 +8,8 @@ from typing import Any
 from modules import script_callbacks, scripts, sd_samplers, sd_schedulers, shared
 
 from lib_memstab.core.profile import Checkpoint
-from lib_memstab.host import accordion, filenames, images, localize, matching, options, wording, xyz
-from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields, own_folder
+from lib_memstab.host import accordion, filenames, holding, images, localize, matching, options, wording, xyz
+from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields, own_folder, serve
 from lib_memstab.host.a1111_calibrate import Sampling, the_calibrator
 from lib_memstab.host.facts import Applied, PassFacts
 from lib_memstab.host.hooks import Hooks
@@ -149,6 +149,8 @@ def add_tab() -> list[tuple[Any, str, str]]:
         SAMPLING.size,
         sampler_names,
         scheduler_names,
+        options.output_folders,
+        serve,
     )
     return [(page.build(behind), TITLE, page.NAME)]
 
@@ -157,6 +159,7 @@ def before_ui() -> None:
     """All extensions are there, and no page yet."""
     xyz.add_axes(scripts.scripts_data, STORE.names)
     filenames.add_pattern()
+    holding.stand_before(options.holding_back)
     localize.add_translations()
 
 

@@ -9,6 +9,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--webui", default="", help="folder, or address of a running one, of the WebUI for tests/e2e; or MEMSTAB_WEBUI"
     )
+    parser.addoption("--screenshots", default="", help="folder for what the tests of tests/e2e see in the browser")
 
 
 @pytest.fixture

@@ -29,6 +29,9 @@ log = logging.getLogger("memstab")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet program takes for the beginning of a formula."""
 
+HEADS = ("state", "score", "p", "from step", "profile", "file", "remark")
+"""What a table of rows has above it."""
+
 _TOLD: tuple[State, ...] = ("flagged", "suppressed")
 
 
@@ -64,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         if args.csv:
             write_whole(args.csv, to_csv(rows))
         if args.jsonl:
-            write_whole(args.jsonl, "".join(f"{json.dumps(row.to_dict())}\n" for row in rows).encode("ascii"))
+            write_whole(args.jsonl, to_jsonl(rows))
     except (UseError, OSError) as error:
         log.error("audit: %s", error)
         return BAD_USE
@@ -83,8 +86,7 @@ def words(counts: dict[State, int], rows: Sequence[Row]) -> str:
     told = f"{total} {'file' if total == 1 else 'files'}\n"
     told += f"{columns(lines)}\n" if lines else ""
     if rows:
-        heads = ("state", "score", "p", "from step", "profile", "file", "remark")
-        told += f"\n{columns([heads, *map(_cells, rows)])}\n"
+        told += f"\n{columns([HEADS, *map(cells, rows)])}\n"
     return told
 
 
@@ -95,6 +97,11 @@ def to_csv(rows: Sequence[Row]) -> bytes:
     table.writerow([one.name for one in fields(Row)])
     table.writerows([_cell(value) for value in row.to_dict().values()] for row in rows)
     return text.getvalue().encode("utf-8-sig")
+
+
+def to_jsonl(rows: Sequence[Row]) -> bytes:
+    """The rows as JSON, one a line, in ASCII."""
+    return "".join(f"{json.dumps(row.to_dict())}\n" for row in rows).encode("ascii")
 
 
 def shown(text: str) -> str:
@@ -110,7 +117,8 @@ def _cell(value: Any) -> Any:
     return f"'{shown(value)}" if value.startswith(FORMULA) else shown(value)
 
 
-def _cells(row: Row) -> Sequence[str]:
+def cells(row: Row) -> Sequence[str]:
+    """The row under `HEADS`, as people read it."""
     return (
         row.state,
         "-" if row.score is None else f"{row.score:.3g}",

@@ -18,6 +18,7 @@ from modules import (
     sd_samplers,
     sd_samplers_common,
     shared,
+    ui_tempdir,
 )
 from torch import Tensor
 
@@ -34,6 +35,12 @@ MISSING_HOOK = "this WebUI is too old: MemStab needs 1.10 or newer"
 def own_folder() -> Path:
     """Where the user's profiles are, what was learned, and calibrations that are not finished."""
     return Path(paths.models_path) / TITLE
+
+
+def serve(pictures: Sequence[Path]) -> None:
+    """Make the page give these pictures, as it gives those of its galleries."""
+    for picture in pictures:
+        ui_tempdir.register_tmp_file(shared.demo, str(picture))
 
 
 class WebUI:

@@ -15,12 +15,15 @@ from lib_memstab import badge
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.plan import SCALES, read_plan
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host import preset_row, wording
+from lib_memstab.host import images, preset_row, wording
 from lib_memstab.presets import Presets
 from lib_memstab.settings import TABLE, TITLE, Setting, SettingsError, row
 
 SAMPLING = ("sampling", "scheduler", "steps", "width", "height", "cfg_scale")
 """The WebUI's own fields, by the end of their element's name, that say how a job samples."""
+
+STEPS = "Steps"
+"""An infotext's entry that every picture's has and no prompt."""
 
 POLL_SECONDS = 0.5
 
@@ -76,7 +79,7 @@ def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Be
     return Panel(
         inputs,
         # Twice: as a function for pasting, and by name for "Send to", which carries named fields only.
-        [(field, _restorer(setting)) for setting, field in zip(TABLE, inputs, strict=True)]
+        [(field, _restorer(setting, field)) for setting, field in zip(TABLE, inputs, strict=True)]
         + [(field, setting.infotext) for setting, field in zip(TABLE, inputs, strict=True)],
         [setting.infotext for setting in TABLE],
     )
@@ -108,10 +111,14 @@ def _field(setting: Setting, elem_id: Callable[[str], str], names: Callable[[], 
     )
 
 
-def _restorer(setting: Setting) -> Callable[[Mapping[str, Any]], Any]:
-    """What an infotext does to a field: nothing, if it has no settings of MemStab or none that can be read."""
+def _restorer(setting: Setting, field: Any) -> Callable[[Mapping[str, Any]], Any]:
+    """What an infotext does to a field: the settings it has of MemStab, or what the panel starts with for a picture
+    made without it. A prompt alone, and a text that has a verdict but no settings that can be read, change nothing.
+    """
 
     def restore(params: Mapping[str, Any]) -> Any:
+        if STEPS in params and not params.keys() & set(images.KEYS):
+            return field.value
         try:
             found = badge.settings_from_infotext(params[badge.SETTINGS_KEY])
         except (KeyError, badge.BadgeError):

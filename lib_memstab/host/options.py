@@ -14,7 +14,7 @@ from modules import shared
 
 from lib_memstab import badge
 from lib_memstab.host.images import KEYS
-from lib_memstab.host.wording import LEARN, NOTES, OPTIONS, PARAMETERS
+from lib_memstab.host.wording import FILES, LEARN, NOTES, OPTIONS, PARAMETERS
 from lib_memstab.settings import TITLE
 
 SECTION = ("memstab", TITLE)
@@ -43,6 +43,11 @@ def learning() -> bool:
 def infotext_keys() -> Collection[str]:
     """Which of MemStab's entries the generation parameters are to have."""
     return INFOTEXT.get(getattr(shared.opts, PARAMETERS.name, ""), KEYS)
+
+
+def holding_back() -> bool:
+    """Whether the user wants no files of flagged images."""
+    return getattr(shared.opts, FILES.name, FILES.default) == FILES.choices[1]
 
 
 def output_folders() -> list[Path]:

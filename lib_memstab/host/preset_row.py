@@ -16,9 +16,10 @@ from lib_memstab.presets import SETTINGS, Presets
 
 @dataclass(frozen=True)
 class Row:
-    """The row's elements: the choice, its buttons, and where answers stand."""
+    """The row's elements: the choice, a name to save under, buttons, and where answers stand."""
 
     chosen: Any
+    name: Any
     save: Any
     delete: Any
     answer: Any
@@ -29,18 +30,23 @@ def build(presets: Presets, elem_id: Callable[[str], str]) -> Row:
     names, error = listed(presets)
     with gr.Row():
         chosen = gr.Dropdown(
-            names,
-            label=wording.PRESET,
-            info=wording.PRESET_HELP,
-            elem_id=elem_id("preset"),
-            allow_custom_value=True,
-            scale=4,
+            names, label=wording.PRESET, info=wording.PRESET_HELP, elem_id=elem_id("preset"), scale=2, min_width=120
         )
+        name = gr.Textbox(
+            label=wording.PRESET_NAME,
+            info=wording.PRESET_NAME_HELP,
+            max_lines=1,
+            elem_id=elem_id("preset_name"),
+            scale=2,
+            min_width=120,
+        )
+        with gr.Column(scale=1, min_width=100):
+            save = gr.Button(wording.SAVE_PRESET, elem_id=elem_id("preset_save"), size="sm")
+            delete = gr.Button(wording.DELETE_PRESET, elem_id=elem_id("preset_delete"), size="sm")
+    for field in (chosen, name):
         # The WebUI would keep what was chosen as what the panel starts with, without its settings.
-        chosen.do_not_save_to_config = True
-        save = gr.Button(wording.SAVE_PRESET, elem_id=elem_id("preset_save"), size="sm")
-        delete = gr.Button(wording.DELETE_PRESET, elem_id=elem_id("preset_delete"), size="sm")
-    return Row(chosen, save, delete, gr.HTML(value=sentence(error), elem_id=elem_id("preset_answer")))
+        field.do_not_save_to_config = True
+    return Row(chosen, name, save, delete, gr.HTML(value=sentence(error), elem_id=elem_id("preset_answer")))
 
 
 def connect(row: Row, presets: Presets, fields: Mapping[str, Any]) -> None:
@@ -50,8 +56,9 @@ def connect(row: Row, presets: Presets, fields: Mapping[str, Any]) -> None:
 
     def shown(answer: Answer) -> tuple[Any, ...]:
         names, error = listed(presets)
-        choice = {} if answer.chosen is None else {"value": answer.chosen}
-        return sentence(answer.message or error), answer.armed, gr.update(choices=names, **choice)
+        choice = {} if answer.chosen is None else {"value": answer.chosen or None}
+        named = gr.update() if answer.chosen is None or answer.armed else ""
+        return sentence(answer.message or error), answer.armed, gr.update(choices=names, **choice), named
 
     def choose(name: str | None) -> tuple[Any, ...]:
         values, message = settings_of(presets, name)
@@ -60,10 +67,10 @@ def connect(row: Row, presets: Presets, fields: Mapping[str, Any]) -> None:
     # A page that was opened before a preset was saved does not know it.
     row.chosen.focus(lambda: gr.update(choices=listed(presets)[0]), None, [row.chosen], show_progress=False)
     row.chosen.select(choose, [row.chosen], [*own, row.answer, armed], show_progress=False)
-    changed = [row.answer, armed, row.chosen]
+    changed = [row.answer, armed, row.chosen, row.name]
     row.save.click(
-        lambda name, state, *values: shown(save(presets, name, values, state)),
-        [row.chosen, armed, *own],
+        lambda name, chosen, state, *values: shown(save(presets, name.strip() or chosen, values, state)),
+        [row.name, row.chosen, armed, *own],
         changed,
         show_progress=False,
     )

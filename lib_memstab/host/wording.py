@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lib_memstab.evidence import audit_command
+from lib_memstab.evidence.audit import STATES
 from lib_memstab.host.tab import catalogue
 from lib_memstab.host.tab.form import FIELDS, NO_TEXT
 from lib_memstab.settings import TABLE
@@ -17,8 +19,15 @@ CALIBRATE_THIS = "Calibrate this checkpoint"
 STOP_CALIBRATION = "Stop calibration"
 NOT_LOADED = "No checkpoint is loaded yet."
 
+HELD_BACK = (
+    "MemStab did not save flagged images: they are in the gallery only. Whether they are saved is a choice in "
+    "Settings, MemStab."
+)
+
 PRESET = "Preset"
-PRESET_HELP = "Choose one to set the panel, or type a name and save what the panel has."
+PRESET_HELP = "Sets the panel."
+PRESET_NAME = "Name of the preset"
+PRESET_NAME_HELP = "To save what the panel has. Empty: over the chosen one."
 SAVE_PRESET = "Save preset"
 DELETE_PRESET = "Delete preset"
 NO_PRESET = "Choose a preset first."
@@ -60,6 +69,17 @@ LEARNING = (
 )
 
 
+AUDIT = "Audit"
+FOLDER = "Folder"
+EVERYTHING = "All output folders"
+RECURSIVE = "Folders in it too"
+ONLY = "List only"
+LOOK_THROUGH = "Look through"
+STOP_LOOKING = "Stop looking"
+NO_FOLDERS = "None of the WebUI's output folders is there yet."
+NO_PICTURES = "There are no pictures."
+
+
 @dataclass(frozen=True)
 class Option:
     """A row of the Settings page: name in the WebUI, label, what it is at first, help, and the values of a text."""
@@ -86,8 +106,16 @@ PARAMETERS = Option(
     "of its own whatever you choose",
     ("settings and verdict", "verdict", "nothing"),
 )
+FILES = Option(
+    "memstab_files",
+    "Files of flagged images",
+    "save as usual",
+    "an image that is not saved is in the gallery only and gone with it; its Save button saves it all the same; "
+    "suppressed images are saved as usual, and a grid shows every image",
+    ("save as usual", "do not save"),
+)
 GALLERY = Option("memstab_gallery", "Show MemStab's badges in the gallery", True, "the files have them anyway")
-OPTIONS = (LEARN, PARAMETERS, GALLERY)
+OPTIONS = (LEARN, PARAMETERS, FILES, GALLERY)
 
 NOTES = {
     "memstab_note_names": "File names: [memstab] in a pattern (Saving images/grids; Paths for saving) becomes clear, "
@@ -107,5 +135,6 @@ def visible() -> list[str]:
     options = [text for one in OPTIONS for text in (one.label, f"({one.help})", *one.choices)]
     refusals = [NO_TEXT, catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE]
     here = [text for name, text in globals().items() if name.isupper() and isinstance(text, str)]
-    every = [*settings, *fields, *catalogue.HEADS, *refusals, *options, *NOTES.values(), *here]
+    heads = [*catalogue.HEADS, *audit_command.HEADS, *STATES]
+    every = [*settings, *fields, *heads, *refusals, *options, *NOTES.values(), *here]
     return list(dict.fromkeys(every))

@@ -35,6 +35,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "lib_memstab" / "lab" / "model"
 PROBE, RECORDER = (Path(__file__).parent / name for name in ("probe.py", "memstab_recorder.py"))
 START_LIMIT_S = 300
+PATIENCE_MS = 240_000
+"""How long a busy machine may take for a page."""
 OTHER = "other"
 """Name of a second checkpoint, the first one with one weight changed."""
 ON_PROCESSOR = "--use-cpu all --no-half --skip-torch-cuda-test"
@@ -260,6 +262,23 @@ def ordinary(splits):
     return [row["text"] for row in splits["tuning"]["ordinary"]]
 
 
+@pytest.fixture
+def option(calibrated):
+    """Sets options of the WebUI for one test.
+
+    Not by a job's override_settings: the WebUI does not take those back that were never set before.
+    """
+    _, before = calibrated.call("/sdapi/v1/options")
+    changed = {}
+
+    def change(**options):
+        changed.update({name: before[name] for name in options})
+        assert calibrated.call("/sdapi/v1/options", options)[0] == 200
+
+    yield change
+    calibrated.call("/sdapi/v1/options", changed)
+
+
 @pytest.fixture(scope="session")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
@@ -270,3 +289,32 @@ def browser():
         started = running.chromium.launch(executable_path=binary, args=["--no-sandbox"])
         yield started
         started.close()
+
+
+@pytest.fixture(scope="session")
+def pictures(request, tmp_path_factory):
+    """Where screenshots are kept: --screenshots, or pytest's own folder."""
+    wanted = request.config.getoption("--screenshots")
+    folder = Path(wanted) if wanted else tmp_path_factory.mktemp("pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def opened(calibrated, browser):
+    """Opens the WebUI in a page of its own, in which MemStab's scripts must not break."""
+    pages, errors = [], []
+
+    def open_page(address="/", width=1400, height=1200, **context):
+        page = browser.new_context(viewport={"width": width, "height": height}, **context).new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
+        page.goto(calibrated.address + address)
+        page.wait_for_selector("#script_txt2img_memstab_enable")
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.context.close()
+    assert [one for one in errors if "memstab" in one] == []

@@ -14,40 +14,11 @@ from tests.e2e.conftest import OTHER
 
 pytestmark = pytest.mark.e2e
 
-PATIENCE_MS = 240_000
-"""How long a busy machine may take for a page."""
-
 GALLERY = "#txt2img_gallery"
 PREVIEW, SMALL = f"{GALLERY} .preview > .memstab-badge", f"{GALLERY} .thumbnails > .memstab-badge"
 THUMBNAIL = f"{GALLERY} .thumbnails > .thumbnail-item"
 LIGHTBOX = "#lightboxModal > .memstab-badge"
 CARD = ".memstab-card"
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Where screenshots are kept."""
-    return tmp_path_factory.mktemp("pictures")
-
-
-@pytest.fixture
-def opened(calibrated, browser):
-    """Opens the WebUI in a page of its own, in which MemStab's scripts must not break."""
-    pages, errors = [], []
-
-    def open_page(address="/", width=1400, height=1200, **context):
-        page = browser.new_context(viewport={"width": width, "height": height}, **context).new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
-        page.goto(calibrated.address + address)
-        page.wait_for_selector("#script_txt2img_memstab_enable")
-        pages.append(page)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.context.close()
-    assert [one for one in errors if "memstab" in one] == []
 
 
 @pytest.fixture

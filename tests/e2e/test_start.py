@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,9 @@ LATER = {
     *(catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE, *catalogue.HEADS),
 }
 """Texts that answer something."""
+CLOCK = Path(__file__).with_name("clock.py")
+MOST_MS = 100
+"""What a start may cost more with MemStab, on a machine with nothing else to do."""
 OWN = {"txt2img/MemStab/value": True, "img2img/Strength/value": 0.4}
 
 
@@ -29,6 +34,9 @@ def test_defaults_of_the_panel_and_a_localization_of_the_users(request, tmp_path
     theirs = tmp_path / "extensions" / "a full localization" / "localizations"
     theirs.mkdir(parents=True)
     (theirs / "de_DE.json").write_text(json.dumps({"Generate": "Erzeugen", "Width": "Weite"}), "utf-8")
+    before = tmp_path / "extensions" / "a clock" / "scripts"
+    before.mkdir(parents=True)
+    shutil.copy(CLOCK, before / "memstab_clock.py")
     (tmp_path / "config.json").write_text(json.dumps({"localization": "de_DE"}), "utf-8")
     saved = {f"customscript/memstab.py/{path}": value for path, value in OWN.items()}
     (tmp_path / "ui-config.json").write_text(json.dumps(saved), "utf-8")
@@ -36,7 +44,9 @@ def test_defaults_of_the_panel_and_a_localization_of_the_users(request, tmp_path
         page = urllib.request.urlopen(webui.address, timeout=60).read().decode()
         fields = {one["props"].get("elem_id"): one["props"] for one in webui.call("/config")[1]["components"]}
         options = webui.call("/sdapi/v1/options")[1]
+        spent = webui.call("/memstab-probe/clock")[1]
         read = read_in(browser, webui.address)
+    assert sum(spent.values()) < MOST_MS, {name: round(own) for name, own in spent.items()}
     words = json.loads(re.search(r"window\.localization = (\{.*?\})</script>", page).group(1))
     own = json.loads((ROOT / "localizations" / "de (MemStab).json").read_text("utf-8"))
     assert words == {**own, "Generate": "Erzeugen", "Width": "Weite"}

@@ -98,23 +98,6 @@ def test_saved_files_carry_the_badge_and_the_grid_a_summary(calibrated, memorize
         assert [read_png(file).report.verdict for file in files] == ["flagged", "clear"]
 
 
-@pytest.fixture
-def option(calibrated):
-    """Sets options of the WebUI for one test.
-
-    Not by a job's override_settings: the WebUI does not take those back that were never set before.
-    """
-    _, before = calibrated.call("/sdapi/v1/options")
-    changed = {}
-
-    def change(**options):
-        changed.update({name: before[name] for name in options})
-        assert calibrated.call("/sdapi/v1/options", options)[0] == 200
-
-    yield change
-    calibrated.call("/sdapi/v1/options", changed)
-
-
 @pytest.mark.parametrize("kind", ["jpg", "webp"])
 def test_other_file_formats_keep_the_infotext(calibrated, memorized, option, kind):
     option(samples_format=kind)

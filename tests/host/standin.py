@@ -232,7 +232,7 @@ class Job:
         self.mask = self.nmask = self.init_latent = self.skip_uncond_from = self.sampler = None
         self.disable_extra_networks, self.extra_network_data = False, None
         self.is_hr_pass, self.hires, self.hr_second_pass_steps = False, False, 0
-        self.extra_generation_params = {}
+        self.extra_generation_params, self.comments = {}, {}
         self.all_seeds, self.fresh_seeds = [SEED + place for place in range(len(self.all_prompts))], ()
         self.subseeds, self.subseed_strength = [0] * self.batch_size, 0.0
         self.seed_resize_from_h = self.seed_resize_from_w = 0
@@ -241,6 +241,9 @@ class Job:
         vars(self).update(changes)
         if self.init_latent is None:
             self.enable_hr = self.hires
+
+    def comment(self, text):
+        self.comments[text] = 1
 
     def conds(self, prompts, steps):
         encode = self.sd_model.cond_stage_model.encode
@@ -267,6 +270,8 @@ class Job:
         self.is_hr_pass = True
         first = self.iteration * self.batch_size
         self.saved_before_hires = [self.infotext(first + place) for place in range(len(samples))]
+        for place, infotext in enumerate(self.saved_before_hires):
+            save(self, Image(samples[place], infotext, {}, seeds[place]), suffix="-before-highres-fix")
         self.init_latent = samples
         self.rng = ImageRNG(SHAPE, self.seeds)
         return self.sample_pass(self.c, self.uc)
@@ -296,7 +301,27 @@ class Image:
     latent: torch.Tensor
     infotext: dict
     info: dict
-    seed: int
+    seed: int = 0
+
+
+def save(p, image, **how):
+    """images.save_image, as the WebUI calls it for a job's images."""
+    sys.modules["modules.images"].save_image(image, "outputs", "", p=p, **how)
+
+
+class Disk:
+    """modules.images: what was saved, as (suffix, whether it is a grid, image); `before_saved` is called before it."""
+
+    def __init__(self):
+        self.saved, self.before_saved = [], None
+
+    def save_image(self, image, path, basename, p=None, suffix="", grid=False):
+        if self.before_saved is not None:
+            params = types.SimpleNamespace(image=image, p=p, filename=f"{path}/1{suffix}.png", pnginfo={})
+            self.before_saved(params)
+            image.pnginfo = params.pnginfo
+        self.saved.append((suffix, grid, image))
+        return path, None
 
 
 def run(p, hooks, args, callbacks, watchers=()):
@@ -326,9 +351,11 @@ def run(p, hooks, args, callbacks, watchers=()):
             hooks.postprocess_image(p)
             image = Image(latent, {}, {}, p.seeds[batch_index])
             hooks.after_composite(p, image)
+            save(p, image)
             image.infotext = p.infotext(p.batch_index)
             found.append(image)
     grid = p.infotext(0, use_main_prompt=True)
+    save(p, Image(torch.cat([one.latent for one in found]), grid, {}), grid=True)
     hooks.postprocess(p)
     return found, grid
 
@@ -351,7 +378,10 @@ def install(monkeypatch):
         flat = list(dict.fromkeys(text for own in cut for text, _ in own))
         return [[(flat.index(text), weight) for text, weight in own] for own in cut], flat, {}
 
+    disk = Disk()
     contents = {
+        "ui_tempdir": {"register_tmp_file": lambda demo, path: None},
+        "images": {"save_image": disk.save_image, "disk": disk},
         "devices": {"autocast": contextlib.nullcontext},
         "paths": {"models_path": "models"},
         "launch_utils": {"git_tag": lambda: "stand-in"},

@@ -15,7 +15,17 @@ from tests.javascript.test_javascript import NODE, ask
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "localizations").iterdir())
-PAGES = ("accordion", "preset_row", "tab/page", "tab/learned", "tab/profiles", "tab/forgetting", "tab/watching")
+PAGES = (
+    "accordion",
+    "preset_row",
+    "tab/page",
+    "tab/learned",
+    "tab/profiles",
+    "tab/forgetting",
+    "tab/watching",
+    "tab/audits",
+    "tab/auditing",
+)
 SHOWN = {"Button", "Tab", "HTML", "Checkbox", "Textbox", "_choice", "sentence"}
 """Calls whose first argument people read."""
 FIXED = re.compile(r"(?<![a-z])\d+(?![a-z])|\[[^\]]+\]|<\w+>|MemStab")

@@ -1,9 +1,10 @@
-"""MemStab's own tab in the WebUI: calibrate with every choice there is, look after profiles and what was learned."""
+"""MemStab's own tab in the WebUI: calibrate with every choice, look after profiles and what was learned, audit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -15,6 +16,7 @@ from lib_memstab.core.report import AUTOMATIC
 from lib_memstab.host import wording
 from lib_memstab.host.accordion import SAMPLING
 from lib_memstab.host.learner import Learner
+from lib_memstab.host.tab import audits as tab_audits
 from lib_memstab.host.tab import learned as tab_learned
 from lib_memstab.host.tab import profiles as tab_profiles
 from lib_memstab.host.tab import watching
@@ -47,6 +49,8 @@ class Behind:
         loaded: whether a checkpoint is loaded.
         size: height and width that the checkpoint is made for; it is loaded if it is not.
         samplers, schedulers: names a calibration may use.
+        folders: where the WebUI saves pictures.
+        serve: make the WebUI give these pictures to the page.
     """
 
     store: Store
@@ -58,6 +62,8 @@ class Behind:
     size: Callable[[], tuple[int, int]]
     samplers: Callable[[], Collection[str]]
     schedulers: Callable[[], Collection[str]]
+    folders: Callable[[], list[Path]]
+    serve: Callable[[Sequence[Path]], None]
 
 
 def build(behind: Behind) -> gr.Blocks:
@@ -88,6 +94,8 @@ def build(behind: Behind) -> gr.Blocks:
                 learned = tab_learned.build(
                     behind.learner, lambda: behind.checkpoint() if behind.loaded() else None, NAME
                 )
+            with gr.Tab(wording.AUDIT, id="audit"):
+                tab_audits.build(behind.folders, behind.serve, NAME)
         refresh = gr.Button(wording.REFRESH, size="sm", elem_id=f"{NAME}_refresh")
         tick = gr.Button(visible=False, elem_id=f"{NAME}_tick")
         seen, filled = gr.State(""), gr.State(None)
