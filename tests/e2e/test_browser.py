@@ -221,3 +221,18 @@ def test_what_was_learned_is_told_and_forgotten(calibrated, tab):
     wait_for_words(tab, "learned", "once more")
     tab.click("#memstab_forget_all")
     wait_for_words(tab, "learned", r"1 images were forgotten\.[^]*Nothing has been learned")
+
+
+def test_the_tab_looks_through_the_webuis_pictures(calibrated, memorized, tab):
+    calibrated.one(memorized[2], {"mode": "detect"}, save_images=True)
+    tab.click("#tab_memstab button:has-text('Audit')")
+    tab.click("#memstab_audit_start")
+    tab.wait_for_selector("#memstab_audit_result a[target=_blank]")
+    assert "flagged" in tab.inner_text("#memstab_audit_result")
+    link = tab.eval_on_selector("#memstab_audit_result a", "one => one.href")
+    answer = tab.request.get(link)
+    assert answer.ok
+    assert answer.body().startswith(b"\x89PNG")
+    names = tab.inner_text("#memstab_audit_files")
+    assert "audit.csv" in names
+    assert "audit.jsonl" in names
