@@ -122,10 +122,14 @@ class GuidedDenoiser:
         return low + ((log_sigma - start) / (end - start)).clamp(0, 1)
 
     def predict(self, x: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
-        """Noise prediction [B, 4, h, w] at x = x0 + sigma noise."""
+        """Noise prediction [B, C, h, w] at x = x0 + sigma noise; of a v-prediction (Salimans and Ho 2022) too."""
         self.evaluations += len(x)
-        scaled = x / (sigma**2 + 1).sqrt()[:, None, None, None]
-        return self.model.unet(scaled, self.index_at(sigma), encoder_hidden_states=text).sample.to(x.dtype)
+        sigma_rows = sigma[:, None, None, None]
+        scale = (sigma_rows**2 + 1).sqrt()
+        predicted = self.model.unet(x / scale, self.index_at(sigma), encoder_hidden_states=text).sample.to(x.dtype)
+        if self.model.config.prediction_type == "epsilon":
+            return predicted
+        return (predicted + sigma_rows * x / scale) / scale
 
     def guided(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Guided noise prediction, as the watcher leaves it."""
@@ -153,7 +157,7 @@ def sample(
     denoiser = GuidedDenoiser(model, text, empty, job.guidance, watcher)
     sampler = SAMPLERS[job.sampler]
     generators = [torch.Generator().manual_seed(int(seed)) for seed in job.seeds]
-    shape = (4, job.height // 8, job.width // 8)
+    shape = (model.config.latent_channels, job.height // 8, job.width // 8)
 
     def fresh(*_: Any) -> Tensor:
         return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)

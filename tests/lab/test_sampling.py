@@ -1,5 +1,8 @@
 """Every sampler of the lab, on the committed model."""
 
+import dataclasses
+import types
+
 import pytest
 
 pytest.importorskip("torchsde")
@@ -38,3 +41,23 @@ def test_a_schedule_without_its_last_noise_level_has_as_many_steps_and_ends_high
     assert cut[0] == pytest.approx(float(whole[0]))
     assert cut[-2] > 1.5 * whole[-2]
     assert torch.equal(cut[:-1], denoiser.schedule(11, name)[:-2])
+
+
+def test_a_v_prediction_is_read_as_noise(model):
+    """The same noise, told by a model in the one form and in the other."""
+    generator = torch.Generator().manual_seed(1)
+    x0, noise = torch.randn(2, 3, 4, 16, 16, generator=generator).unbind(0)
+    sigma = torch.tensor([0.1, 1.0, 14.6])
+    rows = sigma[:, None, None, None]
+    signal, share = 1 / (rows**2 + 1).sqrt(), rows / (rows**2 + 1).sqrt()
+
+    def denoiser(kind, predicted):
+        unet = torch.nn.Identity()
+        unet.forward = lambda x, time, encoder_hidden_states: types.SimpleNamespace(sample=predicted)
+        other = dataclasses.replace(model, unet=unet, config=dataclasses.replace(model.config, prediction_type=kind))
+        return GuidedDenoiser(other, torch.zeros(1), torch.zeros(1), 7.5, None)
+
+    v = signal * noise - share * x0
+    for kind, predicted in (("epsilon", noise), ("v_prediction", v)):
+        found = denoiser(kind, predicted).predict(x0 + rows * noise, sigma, torch.zeros(3, 1, 1))
+        assert torch.allclose(found, noise, atol=1e-4), kind
