@@ -1,4 +1,4 @@
-// Reads what a picture file says of itself: a PNG's text chunks, the infotext of a JPEG or WebP. Trusts nothing in it.
+// Reads what a picture file says of itself: a PNG's text chunks, the infotext of a JPEG, WebP or AVIF. Trusts nothing in it.
 
 (function() {
     const MemStab = globalThis.MemStab = globalThis.MemStab || {};
@@ -231,6 +231,29 @@
         return {};
     }
 
+    /** The EXIF data lies behind the boxes that tell where. */
+    async function readAvif(source) {
+        let at = 0;
+        for (let part = 0; part < MAX_PARTS; part++) {
+            const head = await source.take(8);
+            const length = view(head).getUint32(0);
+            at += 8;
+            if (length < 8) return {}; // to the file's end, or longer than any file that is read
+            if (latin1(head.subarray(4)) !== "meta") {
+                await source.skip(length - 8);
+                at += length - 8;
+                continue;
+            }
+            if (length > MAX_TEXT) return {};
+            const place = MemStab.boxes.exifPlace(await source.take(length - 8));
+            at += length - 8;
+            if (place === null || place.offset < at || place.length < 4 || place.length > 4 * MAX_TEXT) return {};
+            await source.skip(place.offset - at + 4); // a number before it says where in it the data begin
+            return {[INFOTEXT]: commentOf(await source.take(place.length - 4))};
+        }
+        return {};
+    }
+
     const FORMATS = [
         {read: readPng, limit: MAX_HEAD, is: (head) => latin1(head.subarray(0, 8)) === "\x89PNG\r\n\x1a\n"},
         {read: readJpeg, limit: MAX_HEAD, is: (head) => startsWith(head, [0xff, 0xd8, 0xff])},
@@ -239,6 +262,7 @@
             limit: MAX_FILE,
             is: (head) => latin1(head.subarray(0, 4)) === "RIFF" && latin1(head.subarray(8)) === "WEBP",
         },
+        {read: readAvif, limit: MAX_FILE, is: (head) => /^ftypavi[fs]$/.test(latin1(head.subarray(4)))},
     ];
 
     /**

@@ -16,7 +16,7 @@ Infotext has two keys, whose values the WebUI neither quotes nor splits: no comm
     STEP         first step outside the region, counted from 1
 
 The first value restores the settings exactly; the second is for people, and a program may rely on how it begins. Both
-survive in JPEG and WebP. A PNG also has the whole report: a text chunk `memstab`, JSON in ASCII.
+survive in JPEG, WebP and AVIF. A PNG also has the whole report: a text chunk `memstab`, JSON in ASCII.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The two texts of a picture file that can hold a badge, read without its pixels: PNG, JPEG and WebP.
+"""The two texts of a picture file that can hold a badge, read without its pixels: PNG, JPEG, WebP and AVIF.
 
-The three containers are walked here rather than by Pillow, which takes a whole WebP file and any chunk of a PNG into
+The containers are walked here rather than by Pillow, which takes a whole WebP file and any chunk of a PNG into
 memory, refuses large pictures although nothing is decoded, and drops a broken text without a word. Files may be
 hostile: at most `MAX_TEXT` bytes of a text are read, packed or not, of at most `MAX_PARTS` parts of a file.
 
-PNG: text before the picture data, as MemStab and the WebUI write it. JPEG and WebP: the EXIF comment.
+PNG: text before the picture data, as MemStab and the WebUI write it. The others: the EXIF comment.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from lib_memstab.boxes import BoxError, exif_place
+
 BADGE = "memstab"
 """Keyword of a PNG's text with the whole report."""
 
 PARAMETERS = "parameters"
-"""Keyword of a PNG's text with the infotext; the EXIF comment of JPEG and WebP goes by the same name."""
+"""Keyword of a PNG's text with the infotext; the EXIF comment of the other kinds goes by the same name."""
 
 MAX_TEXT = 4 << 20
 """Longest text that is read, in bytes."""
@@ -36,6 +38,7 @@ _LONGEST_KEYWORD = 79
 _BARE_MARKERS = (0x01, *range(0xD0, 0xD8))
 _EXIF_SEGMENT, _SCAN, _END = 0xE1, 0xDA, 0xD9
 _WEBP_PICTURES = (b"VP8 ", b"VP8L", b"ANMF")
+_AVIF = (b"ftypavif", b"ftypavis")
 _EXIF_FOLDER, _USER_COMMENT = 0x8769, 0x9286
 
 
@@ -52,7 +55,7 @@ class PictureTexts:
     """What was found in a file.
 
     Attributes:
-        kind: "PNG", "JPEG" or "WebP", by the content whatever the file's name.
+        kind: "PNG", "JPEG", "WebP" or "AVIF", by the content whatever the file's name.
         found: texts by keyword, `BADGE` or `PARAMETERS`.
         damaged: why a text that is there cannot be read, by keyword; such a keyword is not in `found`.
     """
@@ -81,7 +84,7 @@ def read_texts(path: Path) -> PictureTexts:
     """The texts of a picture file.
 
     Raises:
-        MetadataError: for what is no regular file, no PNG, JPEG or WebP, or ends before its picture.
+        MetadataError: for what is no regular file, no picture of these kinds, or ends before its picture.
         OSError: if it cannot be read.
     """
     # Opening a pipe would wait for its other end.
@@ -97,7 +100,9 @@ def read_texts(path: Path) -> PictureTexts:
             return _read_jpeg(file)
         if head[:4] == b"RIFF" and head[8:] == b"WEBP":
             return _read_webp(file)
-    raise MetadataError("it is empty" if not head else "it is no PNG, JPEG or WebP picture")
+        if head[4:] in _AVIF:
+            return _read_avif(file)
+    raise MetadataError("it is empty" if not head else "it is no PNG, JPEG, WebP or AVIF picture")
 
 
 def _read_png(file: BinaryIO) -> PictureTexts:
@@ -216,6 +221,44 @@ def _read_webp(file: BinaryIO) -> PictureTexts:
         pictured |= kind in _WEBP_PICTURES
         file.seek(after)
     raise MetadataError(f"it has more than {MAX_PARTS} chunks")
+
+
+def _read_avif(file: BinaryIO) -> PictureTexts:
+    texts = PictureTexts("AVIF")
+    size, at, place, pictured = os.fstat(file.fileno()).st_size, 0, None, False
+    for _ in range(MAX_PARTS):
+        if at + 8 > size:
+            if not pictured:
+                raise MetadataError("it has no picture data")
+            if place is not None:
+                file.seek(place[0])
+                texts._take(PARAMETERS, place[1], partial(_avif_text, file, place[1]))
+            return texts
+        file.seek(at)
+        length, kind = struct.unpack(">I4s", _exactly(file, 8))
+        head = 16 if length == 1 else 8
+        length = int.from_bytes(_exactly(file, 8), "big") if length == 1 else length or size - at
+        if length < head or at + length > size:
+            raise MetadataError("its AVIF boxes are broken, or it is cut off")
+        if kind == b"meta" and length <= MAX_TEXT:
+            try:
+                place = exif_place(_exactly(file, length - head))
+            except BoxError as error:
+                texts.damaged[PARAMETERS] = str(error)
+        pictured |= kind == b"mdat"
+        at += length
+    raise MetadataError(f"it has more than {MAX_PARTS} boxes")
+
+
+def _avif_text(file: BinaryIO, length: int) -> str | None:
+    """As `_exif_text`, behind the distance to the EXIF data's beginning."""
+    if length < 4:
+        raise _TextError("its EXIF data is broken")
+    file.seek(4, os.SEEK_CUR)
+    try:
+        return _exif_text(file, length - 4)
+    except MetadataError as error:
+        raise _TextError("its EXIF data is cut off") from error
 
 
 def _exif_text(file: BinaryIO, length: int) -> str | None:

@@ -10,13 +10,15 @@ import zlib
 import hypothesis
 import pytest
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, features
 
 from lib_memstab import metadata
 from lib_memstab.metadata import MetadataError, PictureTexts, read_texts
 from tests.evidence.pictures import COMMENT, FOLDER, with_comment
 from tests.test_badge import write
 
+AVIF = features.check("avif")
+avif = pytest.param("avif", "AVIF", marks=pytest.mark.skipif(not AVIF, reason="this Pillow writes no AVIF"))
 TEXT = "a cat, ねこ 🐈 café\nSteps: 20, Sampler: Euler, MemStab verdict: clear"
 
 
@@ -35,9 +37,9 @@ def test_every_kind_of_png_text_is_read(tmp_path, text, packed):
     assert read_texts(tmp_path / "x.png") == PictureTexts("PNG", {"parameters": text, "memstab": text})
 
 
-@pytest.mark.parametrize(("suffix", "kind"), [("jpg", "JPEG"), ("webp", "WebP")])
+@pytest.mark.parametrize(("suffix", "kind"), [("jpg", "JPEG"), ("webp", "WebP"), avif])
 @pytest.mark.parametrize("encoding", ["utf-16-be", "utf-16-le"])
-def test_the_comment_of_jpeg_and_webp_is_read_in_either_byte_order(tmp_path, suffix, kind, encoding):
+def test_the_comment_of_other_kinds_is_read_in_either_byte_order(tmp_path, suffix, kind, encoding):
     path = with_comment(tmp_path / f"x.{suffix}", TEXT, encoding)
     assert read_texts(path) == PictureTexts(kind, {"parameters": TEXT})
 
@@ -50,7 +52,7 @@ def test_other_encodings_of_a_comment(tmp_path, comment):
     assert read_texts(tmp_path / "x.jpg").found["parameters"] in ("plain", "plain text")
 
 
-@pytest.mark.parametrize(("suffix", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WebP")])
+@pytest.mark.parametrize(("suffix", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WebP"), avif])
 def test_a_picture_without_texts_has_none(tmp_path, suffix, kind):
     Image.new("RGB", (8, 8)).save(tmp_path / f"x.{suffix}")
     assert read_texts(tmp_path / f"x.{suffix}") == PictureTexts(kind)
@@ -58,6 +60,58 @@ def test_a_picture_without_texts_has_none(tmp_path, suffix, kind):
 
 def test_the_content_counts_and_not_the_name(tmp_path):
     assert read_texts(write(tmp_path / "x.jpg", (b"tEXt", b"parameters\0hello"))).found == {"parameters": "hello"}
+
+
+FTYP = struct.pack(">I4s4sI", 16, b"ftyp", b"avif", 0)
+
+
+def box(kind, content=b""):
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def avif_of(locations, comment=b"", item=b"Exif"):
+    """An AVIF file of boxes alone, its EXIF item where `locations` say."""
+    entry = box(b"infe", struct.pack(">IHH4sB", 2 << 24, 7, 0, item, 0))
+    meta = box(b"meta", bytes(4) + box(b"iinf", struct.pack(">IH", 0, 1) + entry) + box(b"iloc", locations))
+    return FTYP + meta + box(b"mdat", comment)
+
+
+def located(offset, length, count=1, method=0, version=1, number=7):
+    """The content of a box iloc with one item."""
+    head = struct.pack(">IHH", version << 24, 0x4400, 1)
+    middle = struct.pack(">HHHH", number, method, 0, count) if version else struct.pack(">HHH", number, 0, count)
+    return head + middle + struct.pack(">II", offset, length) * count
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_an_avif_files_exif_data_is_found_by_its_boxes(tmp_path, version):
+    tiff = b"MM\0*" + struct.pack(">IHHHIII", 8, 1, FOLDER, 4, 1, 26, 0)
+    text = b"UNICODE\0" + TEXT.encode("utf-16-be")
+    tiff += struct.pack(">HHHIII", 1, COMMENT, 7, len(text), 44, 0) + text
+    exif = struct.pack(">I", 6) + b"Exif\0\0" + tiff
+    start = len(avif_of(located(0, 0, version=version)))
+    (tmp_path / "x.avif").write_bytes(avif_of(located(start, len(exif), version=version), exif))
+    assert read_texts(tmp_path / "x.avif") == PictureTexts("AVIF", {"parameters": TEXT})
+
+
+@pytest.mark.parametrize(
+    ("locations", "reason"),
+    [
+        (located(0, 4, count=2), "lies where MemStab does not read it"),
+        (located(0, 4, method=1), "lies where MemStab does not read it"),
+        (located(0, 4, number=8), "boxes are broken"),
+        (located(0, 4)[:-1], "boxes are broken"),
+        (b"", "boxes are broken"),
+        (located(0, 3), "EXIF data is broken"),
+        (located(1 << 31, 10), "cut off"),
+        (located(0, metadata.MAX_TEXT + 1), "longer than"),
+    ],
+)
+def test_exif_data_of_an_avif_file_that_cannot_be_read_is_told(tmp_path, locations, reason):
+    (tmp_path / "x.avif").write_bytes(avif_of(locations))
+    found = read_texts(tmp_path / "x.avif")
+    assert found.found == {}
+    assert reason in found.damaged["parameters"]
 
 
 BOMB = zlib.compress(bytes(64 << 20))
@@ -108,12 +162,17 @@ def test_a_huge_part_is_stepped_over(tmp_path):
     ("data", "reason"),
     [
         (b"", "it is empty"),
-        (b"GIF89a", "no PNG, JPEG or WebP"),
+        (b"GIF89a", "no PNG, JPEG, WebP or AVIF"),
         (b"\x89PNG\r\n\x1a\n", "ends before its picture"),
         (b"\xff\xd8\xff", "ends before its picture"),
         (b"\xff\xd8" + b"\xff" * 100_000, "more than 4096 segments"),
         (b"\xff\xd8\xff\xd9", "segments are broken"),
         (b"\xff\xd8\xff\xe1\0\0", "segments are broken"),
+        (FTYP, "no picture data"),
+        (FTYP + struct.pack(">I4s", 99, b"mdat"), "cut off"),
+        (FTYP + struct.pack(">I4s", 4, b"mdat"), "boxes are broken"),
+        (FTYP + struct.pack(">I4sQ", 1, b"mdat", 3), "boxes are broken"),
+        (FTYP + struct.pack(">I4s", 8, b"free") * 5000, "more than 4096 boxes"),
         (b"RIFF\4\0\0\0WEBP", "no picture data"),
         (b"RIFF\x44\0\0\0WEBP", "cut off"),
         (b"RIFF\x0c\0\0\0WEBPVP8 \xff\0\0\0", "chunks are broken"),
@@ -144,7 +203,8 @@ def samples():
     info = PngImagePlugin.PngInfo()
     info.add_text("memstab", "{}")
     info.add_itxt("parameters", TEXT, zip=True)
-    for kind, extra in (("PNG", {"pnginfo": info}), ("JPEG", {"exif": exif}), ("WEBP", {"exif": exif})):
+    kinds = ["JPEG", "WEBP", "AVIF"] if AVIF else ["JPEG", "WEBP"]
+    for kind, extra in (("PNG", {"pnginfo": info}), *((other, {"exif": exif.tobytes()}) for other in kinds)):
         file = io.BytesIO()
         Image.new("RGB", (8, 8)).save(file, kind, **extra)
         yield file.getvalue()

@@ -54,7 +54,7 @@ def test_what_cannot_be_drawn_says_why_and_writes_nothing(call, tmp_path):
     for name, reason in (
         ("none.png", "No such file"),
         ("bare.png", "has no badge"),
-        ("text.png", "no PNG, JPEG or WebP"),
+        ("text.png", "no PNG, JPEG, WebP or AVIF"),
         ("x.jpg", "is not a PNG file but JPEG"),
         ("damaged.png", "the badge cannot be read"),
         ("blind.png", "nothing was measured"),

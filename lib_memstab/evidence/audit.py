@@ -25,7 +25,7 @@ State = Literal["flagged", "suppressed", "damaged badge", "not measured", "parti
 """What becomes of a file, gravest first; partial: stopped early, and nothing found until then."""
 
 STATES: tuple[State, ...] = get_args(State)
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif")
 """Names that are looked at in a folder; what is in the file decides how it is read."""
 
 Progress = Callable[[int, int], None]

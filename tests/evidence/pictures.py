@@ -18,8 +18,8 @@ def png(path, settings, report):
 
 
 def with_comment(path, text, encoding="utf-16-be", kind=None):
-    """A JPEG or WebP with this text as EXIF comment, big-endian as the WebUI has it."""
+    """A JPEG, WebP or AVIF with this text as EXIF comment, big-endian as the WebUI has it."""
     exif = Image.Exif()
     exif.get_ifd(FOLDER)[COMMENT] = b"UNICODE\0" + text.encode(encoding)
-    Image.new("RGB", (8, 8)).save(path, kind, exif=exif)
+    Image.new("RGB", (8, 8)).save(path, kind, exif=exif.tobytes())
     return path

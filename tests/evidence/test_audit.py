@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 import hypothesis
 import pytest
 from hypothesis import strategies as st
+from PIL import features
 
 from lib_memstab import badge
 from lib_memstab.badge import JobSettings
@@ -63,9 +64,9 @@ def test_a_png_tells_what_its_badge_says(tmp_path, name):
     )
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+@pytest.mark.parametrize("suffix", ["jpg", "webp", *["avif"] * features.check("avif")])
 @pytest.mark.parametrize("name", CASES)
-def test_jpeg_and_webp_tell_what_their_infotext_says(tmp_path, name, suffix):
+def test_other_kinds_tell_what_their_infotext_says(tmp_path, name, suffix):
     settings, report = CASES[name]
     row = only(with_comment(tmp_path / f"x.{suffix}", parameters(settings, report)))
     assert (row.state, row.source, row.contradiction) == (STATE_OF[name], "infotext", "")

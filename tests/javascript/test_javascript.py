@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from lib_memstab import badge
 from tests.test_badge import CASES, host_infotext, write
@@ -170,10 +170,21 @@ def test_a_wrong_map_leaves_the_rest_of_the_badge(tmp_path):
         assert (told(path)["state"], told(path)["report"]["heat"]) == ("flagged", None)
 
 
+AVIF = b"\0\0\0\x10ftypavif\0\0\0\0\0\0\x40\0meta\0\0\0\0\0\0\0\x20iinf"
+"""How an AVIF file may begin."""
+
+
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.binary(max_size=3000), min_size=20, max_size=20), st.randoms())
 def test_garbage_never_breaks_the_reader(tmp_path, garbage, random):
-    starts = [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe1", b"RIFF\xff\xff\0\0WEBPVP8X", b"RIFF\xff\xff\0\0WEBPEXIF", b""]
+    starts = [
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe1",
+        b"RIFF\xff\xff\0\0WEBPVP8X",
+        b"RIFF\xff\xff\0\0WEBPEXIF",
+        b"",
+        AVIF,
+    ]
     paths = []
     for at, data in enumerate(garbage):
         paths.append(tmp_path / f"{at}.png")
@@ -198,9 +209,9 @@ def little_endian(comment):
 
 
 @pytest.mark.parametrize("exif", [big_endian, little_endian])
-@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+@pytest.mark.parametrize("suffix", ["jpg", "webp", *["avif"] * features.check("avif")])
 @pytest.mark.parametrize("name", CASES)
-def test_jpeg_and_webp_tell_what_their_infotext_does(tmp_path, name, suffix, exif):
+def test_other_kinds_tell_what_their_infotext_does(tmp_path, name, suffix, exif):
     settings_, report = CASES[name]
     path = tmp_path / f"a.{suffix}"
     infotext = host_infotext(badge.infotext(settings_, report))
@@ -218,6 +229,21 @@ def test_jpeg_and_webp_tell_what_their_infotext_does(tmp_path, name, suffix, exi
     )
     assert answer["facts"].get("factRarity", "") == rarity(report)
     assert "Only a line of the badge is in this file" in answer["meaning"][-1]
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
+def test_a_damaged_avif_file_says_nothing_or_the_same_and_never_breaks_the_reader(tmp_path):
+    """Every byte of the boxes before the picture, broken once."""
+    text = host_infotext({"MemStab verdict": "flagged p=0.0004 score 8.21 from step 2"})
+    Image.new("RGB", (8, 8)).save(tmp_path / "whole.avif", exif=big_endian(text))
+    whole = (tmp_path / "whole.avif").read_bytes()
+    calls = []
+    for at in range(whole.index(b"mdat")):
+        path = tmp_path / f"{at}.avif"
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x5A]) + whole[at + 1 :])
+        calls.append(["told", {"path": str(path), "piece": 100}])
+    states = [answer and answer["state"] for answer in ask(*calls)]
+    assert set(states) == {None, "flagged"}
 
 
 def test_a_prompt_cannot_speak_for_memstab(tmp_path):
