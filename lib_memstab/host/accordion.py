@@ -74,7 +74,7 @@ def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Be
     enabled.change(lambda wanted, *values: _line(behind.status(wanted, values)), [profile, *own], [status])
     calibrate.click(calibrating, own, [status], show_progress=False)
     stop.click(lambda: behind.calibrator.stop() and None, None, None)
-    preset_row.connect(chooser, behind.presets, fields)
+    preset_row.connect(chooser, behind.presets, enabled, fields)
     inputs = [enabled, *fields.values()]
     return Panel(
         inputs,

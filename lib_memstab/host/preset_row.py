@@ -49,8 +49,8 @@ def build(presets: Presets, elem_id: Callable[[str], str]) -> Row:
     return Row(chosen, name, save, delete, gr.HTML(value=sentence(error), elem_id=elem_id("preset_answer")))
 
 
-def connect(row: Row, presets: Presets, fields: Mapping[str, Any]) -> None:
-    """Give the row's elements something to do with the panel's `fields`, by their attribute."""
+def connect(row: Row, presets: Presets, enabled: Any, fields: Mapping[str, Any]) -> None:
+    """Give the row's elements something to do with the panel, its switch and its `fields` by their attribute."""
     armed = gr.State("")
     own = [fields[setting.attribute] for setting in SETTINGS]
 
@@ -64,8 +64,9 @@ def connect(row: Row, presets: Presets, fields: Mapping[str, Any]) -> None:
         values, message = settings_of(presets, name)
         return *(gr.update() if value is None else value for value in values), sentence(message), ""
 
-    # A page that was opened before a preset was saved does not know it.
-    row.chosen.focus(lambda: gr.update(choices=listed(presets)[0]), None, [row.chosen], show_progress=False)
+    # A page has the presets of the WebUI's start. A list that is open does not change: so before, and for the next time.
+    for asked in (enabled.change, row.chosen.focus):
+        asked(lambda: gr.update(choices=listed(presets)[0]), None, [row.chosen], show_progress=False)
     row.chosen.select(choose, [row.chosen], [*own, row.answer, armed], show_progress=False)
     changed = [row.answer, armed, row.chosen, row.name]
     row.save.click(

@@ -316,14 +316,14 @@ def test_a_damaged_badge_says_so_and_hostile_texts_stay_texts(page, report):
     assert page.locator(SHOWN).count() == 0
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+@pytest.mark.parametrize("kind", ["jpeg", "webp", "avif"])
 def test_other_formats_tell_what_their_infotext_does(page, report, kind):
     entries = badge.infotext(badge.JobSettings("detect"), report)
     comment = "a cat\nSteps: 20, " + ", ".join(f"{key}: {value}" for key, value in entries.items())
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + comment.encode("utf-16-be")
     data = io.BytesIO()
-    Image.new("RGB", (128, 128), "teal").save(data, kind, exif=exif)
+    Image.new("RGB", (128, 128), "teal").save(data, kind, exif=exif.tobytes())
     look_at(page, {"name": f"a.{kind}", "mimeType": f"image/{kind}", "buffer": data.getvalue()})
     page.click(SHOWN)
     assert words(page, SHOWN) == "flagged"
