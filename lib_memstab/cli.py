@@ -74,6 +74,11 @@ COMMANDS = {
         "tell which pictures in folders are flagged, suppressed, clear or without a badge",
         f"{PROGRAM} audit outputs --csv audit.csv",
     ),
+    "similarity": Command(
+        "lib_memstab.evidence.similarity_command",
+        "measure how well copies are told by their pixels, on the lab model where the truth is known",
+        f"{PROGRAM} similarity --setup",
+    ),
     "plot": Command(
         "lib_memstab.plot_command",
         "draw a picture's path against the stability region, from its badge alone",

@@ -26,8 +26,8 @@ class PictureError(ValueError):
     """An array that is no pictures; the message says what is asked for."""
 
 
-def thumbnails(pictures: Pictures) -> Pictures:
-    """Pictures [N, H, W, 3] averaged over areas to [N, 64, 64, 3]: all that `tiled_distance` looks at.
+def thumbnails(pictures: Pictures, side: int = SIDE) -> Pictures:
+    """Pictures [N, H, W, 3] averaged over areas to [N, side, side, 3]; `tiled_distance` looks at no more than that.
 
     A thumbnail's thumbnail is itself, so that thumbnails can be kept in place of the pictures.
 
@@ -36,13 +36,13 @@ def thumbnails(pictures: Pictures) -> Pictures:
     """
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3 or 0 in pictures.shape[1:3]:
         raise PictureError(f"pictures are uint8 [N, H, W, 3], not {pictures.dtype} {list(pictures.shape)}")
-    if pictures.shape[1:3] == (SIDE, SIDE):
+    if pictures.shape[1:3] == (side, side):
         return pictures
     small = [
-        functional.interpolate(torch.from_numpy(one).permute(2, 0, 1)[None].float(), (SIDE, SIDE), mode="area")
+        functional.interpolate(torch.from_numpy(one).permute(2, 0, 1)[None].float(), (side, side), mode="area")
         for one in pictures
     ]
-    whole = torch.cat(small) if small else torch.zeros(0, 3, SIDE, SIDE)
+    whole = torch.cat(small) if small else torch.zeros(0, 3, side, side)
     return whole.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 
