@@ -122,7 +122,7 @@ def test_a_file_that_is_no_module_is_refused_with_what_to_give(tmp_path, content
 
 
 def test_the_command_holds_the_comparison_to_the_ground_truth(shell):
-    code, told, _ = shell("similarity", "--split", "tuning", "--limit", 1, "--seeds", 2, "--steps", 8, "--json")
+    code, told, _ = shell("similarity", "--split", "tuning", "--limit", 1, "--seeds", 2, "--steps", 12, "--json")
     rows = json.loads(told)
     assert {(row["comparison"], row["question"], row["kind"]) for row in rows} >= {
         (TileDescriptor.name, question, kind)
