@@ -194,7 +194,7 @@ def _picture(data: str, seconds: float, checkpoint: str) -> Picture:
     try:
         file = io.BytesIO(base64.b64decode(data.partition(",")[2] or data, validate=True))
         with Image.open(file, formats=("PNG",)) as image:
-            pixels, chunk = np.asarray(image.convert("RGB")), image.info.get(badge.CHUNK)
+            pixels, chunk = np.array(image.convert("RGB")), image.info.get(badge.CHUNK)
         report = None if chunk is None else badge.from_chunk(chunk)
     except (binascii.Error, OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
         if isinstance(error, BadgeError):

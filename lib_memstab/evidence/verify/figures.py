@@ -239,9 +239,9 @@ def _with_interval(
 
 
 def clustered_bootstrap(
-    figure: Callable[..., float], *groups: Clusters, rounds: int = ROUNDS, seed: int = 0
+    figure: Callable[..., float], *groups: Clusters, rounds: int | None = None, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % percentile interval of a figure of groups of prompts, prompts resampled with all their seeds.
+    """95 % percentile interval of a figure of groups of prompts, prompts resampled `ROUNDS` times with all their seeds.
 
     Seeds of one prompt tell much the same: resampling pictures one by one would make the interval too narrow.
     """
@@ -250,7 +250,7 @@ def clustered_bootstrap(
         figure(
             *(np.concatenate([group[index] for index in rng.integers(0, len(group), len(group))]) for group in groups)
         )
-        for _ in range(rounds)
+        for _ in range(rounds or ROUNDS)
     ]
     return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
 

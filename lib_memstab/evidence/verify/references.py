@@ -84,8 +84,8 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
             raise ValueError(f"it has more than {MAX_PIXELS} pixels")
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             ground = Image.new("RGBA", image.size, "white")
-            return np.asarray(Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB"))
-        return np.asarray(image.convert("RGB"))
+            return np.array(Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB"))
+        return np.array(image.convert("RGB"))
 
 
 def described(pictures: Mapping[int, NDArray[np.uint8]], descriptor: Descriptor) -> dict[int, NDArray[Any]]:

@@ -37,7 +37,7 @@ padding-left: .8rem; }
 
 _CANNOT = (
     "It tells of these prompts and seeds, on this checkpoint, with these settings, and of nothing else.",
-    "A prompt that is not flagged is not shown to be original: MemStab sees how a picture is sampled, not what is in it.",
+    "A prompt that is not flagged is not shown to be original: MemStab sees how a picture is sampled, not what it is.",
     "A rate of copies depends on the list: the share of prompts that still work on this checkpoint is the rate before.",
     "Copies are told by the comparison named above. What it takes for different can still be a copy to a court, and "
     "what it takes for alike can be two pictures of one plain thing.",

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
 import torch
 
 from lib_memstab import __version__
@@ -170,4 +169,4 @@ class WebUISource:
                     "first, in the MemStab tab or over /memstab/v1/calibrate"
                 )
             self._measured = True
-        return Taken(np.ascontiguousarray(taken.pixels), taken.report, taken.seconds)
+        return Taken(taken.pixels, taken.report, taken.seconds)
