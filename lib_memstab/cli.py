@@ -74,6 +74,16 @@ COMMANDS = {
         "tell which pictures in folders are flagged, suppressed, clear or without a badge",
         f"{PROGRAM} audit outputs --csv audit.csv",
     ),
+    "verify": Command(
+        "lib_memstab.evidence.verify.command",
+        "check detection and suppression on prompt lists, through a WebUI or on the lab model",
+        f"{PROGRAM} verify --setup --limit 4 --out verify",
+    ),
+    "similarity": Command(
+        "lib_memstab.evidence.similarity_command",
+        "measure how well copies are told by their pixels, on the lab model where the truth is known",
+        f"{PROGRAM} similarity --setup",
+    ),
     "plot": Command(
         "lib_memstab.plot_command",
         "draw a picture's path against the stability region, from its badge alone",

@@ -91,11 +91,16 @@ def words(counts: dict[State, int], rows: Sequence[Row]) -> str:
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:
-    """The rows as CSV in UTF-8 with the mark that spreadsheet programs know it by; no cell is taken for a formula."""
+    """The rows as `csv_table` writes them."""
+    return csv_table([one.name for one in fields(Row)], [list(row.to_dict().values()) for row in rows])
+
+
+def csv_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    """A table as CSV in UTF-8 with the mark that spreadsheet programs know it by; no cell is taken for a formula."""
     text = io.StringIO(newline="")
     table = csv.writer(text)
-    table.writerow([one.name for one in fields(Row)])
-    table.writerows([_cell(value) for value in row.to_dict().values()] for row in rows)
+    table.writerow(head)
+    table.writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue().encode("utf-8-sig")
 
 

@@ -12,7 +12,6 @@ import argparse
 import json
 import math
 import os
-import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import torch
 
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.suppression import DEFAULT_RULE
+from lib_memstab.evidence.webui_prompt import escaped
 from lib_memstab.lab import truth
 from lib_memstab.lab.experiment import load_splits
 from lib_memstab.lab.figures import detect, suppress
@@ -118,8 +118,7 @@ def pictures_of(webui, trials, memstab, **how):
     found = []
     for start in range(0, len(trials), BATCH):
         part = trials[start : start + BATCH]
-        # Brackets are emphasis to the WebUI.
-        probe = {"prompts": [re.sub(r"([()\[\]])", r"\\\1", trial.text) for trial in part]}
+        probe = {"prompts": [escaped(trial.text) for trial in part]}
         assert [trial.seed for trial in part] == list(range(part[0].seed, part[0].seed + len(part)))
         found += webui.sample("", memstab, probe=probe, seed=part[0].seed, batch_size=len(part), **how)
         tell(memstab, len(found), len(trials))
