@@ -28,7 +28,8 @@ def largest_clique(near: NDArray[np.bool_]) -> list[int]:
         raise ValueError("a graph is a symmetric matrix: every two nodes are joined, or not, in both directions")
     if count > MAX_NODES:
         raise ValueError(f"{count} pictures of one prompt are more than {MAX_NODES}: leave some out")
-    neighbours = [sum(1 << int(other) for other in np.flatnonzero(row) if other != node) for node, row in enumerate(near)]
+    joined = near & ~np.eye(count, dtype=bool)
+    neighbours = [sum(1 << int(other) for other in np.flatnonzero(row)) for row in joined]
     best = 0
     stack = [(0, (1 << count) - 1, 0)]
     while stack:
