@@ -74,6 +74,11 @@ COMMANDS = {
         "tell which pictures in folders are flagged, suppressed, clear or without a badge",
         f"{PROGRAM} audit outputs --csv audit.csv",
     ),
+    "attack": Command(
+        "lib_memstab.evidence.attack_command",
+        "try to get memorized pictures out of the lab model while MemStab suppresses them",
+        f"{PROGRAM} attack --setup --out attacks",
+    ),
     "plot": Command(
         "lib_memstab.plot_command",
         "draw a picture's path against the stability region, from its badge alone",
