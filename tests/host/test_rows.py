@@ -38,14 +38,23 @@ def test_and_parts_add_up_by_their_weights():
     assert torch.equal(rows.eps_uncond, out[3:])
 
 
-def test_an_image_is_judged_by_the_mean_of_its_parts():
-    parts = Parts.of([[1.0], [0.5, -2.0], [0.3, 0.1]], CPU)
-    out = latents(2, 8)
-    rows = read(latents(3, 8), torch.ones(8) * 500, out, parts, ALPHAS)
-    without, pull = out[5:], out[:5] - out[5:][parts.owner]
-    assert torch.allclose(rows.judged[0], out[0], atol=1e-5)
-    assert torch.allclose(rows.judged[1], without[1] + 0.2 * pull[1] - 0.8 * pull[2], atol=1e-5)
-    assert torch.allclose(rows.judged[2], without[2] + 0.3 * pull[3] + 0.1 * pull[4], atol=1e-5)
+def test_an_image_is_judged_by_the_part_that_pulls_hardest_whatever_its_weight():
+    parts = Parts.of([[1.0], [0.1, -2.0], [0.3, 0.0], [1.0, 1.0]], CPU)
+    out = latents(2, 11)
+    out[:7] = out[7:][parts.owner] + 0.1 * latents(4, 7)
+    out[[1, 4, 6]] += 5.0
+    rows = read(latents(3, 11), torch.ones(11) * 500, out, parts, ALPHAS)
+    # The fifth pulls hard, but has no weight.
+    assert torch.equal(rows.judged, out[[0, 1, 3, 6]])
+
+
+def test_an_image_with_a_part_that_is_not_finite_is_judged_by_it():
+    parts = Parts.of([[1.0, 1.0], [1.0, 1.0]], CPU)
+    out = latents(2, 6)
+    out[0, 0, 0, 0] = torch.nan
+    rows = read(latents(3, 6), torch.ones(6) * 500, out, parts, ALPHAS)
+    assert rows.judged[0].isnan().any()
+    assert rows.judged[1].isfinite().all()
 
 
 @pytest.mark.parametrize("weights", [[[1.0], [1.0]], [[1.0, 0.3], [1.0]]])
