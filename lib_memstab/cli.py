@@ -74,6 +74,11 @@ COMMANDS = {
         "tell which pictures in folders are flagged, suppressed, clear or without a badge",
         f"{PROGRAM} audit outputs --csv audit.csv",
     ),
+    "extract": Command(
+        "lib_memstab.evidence.extract_command",
+        "tell which prompts give the same picture whatever the seed, in folders or on the lab model",
+        f"{PROGRAM} extract outputs",
+    ),
     "attack": Command(
         "lib_memstab.evidence.attack_command",
         "try to get memorized pictures out of the lab model while MemStab suppresses them",

@@ -114,7 +114,8 @@ class Monitor:
         """After an evaluation: the guided noise prediction to go on with; `eps` [B, C, H, W] if nothing is flagged.
 
         `guidance` is the scale this evaluation was guided with, if it is not the job's. `judged` is the conditional
-        prediction that an image is judged by, if that is not `eps_cond`: the part's that pulls hardest, where a prompt has several.
+        prediction that an image is judged by, if that is not `eps_cond`: of the part that pulls hardest, where a prompt
+        has several.
         """
         self.evaluations += 1
         if self.reason is not None or self.detector is None:

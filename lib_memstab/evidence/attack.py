@@ -80,12 +80,13 @@ class Unit:
 def units(plan: Plan, names: Sequence[str]) -> list[Unit]:
     """The attacks `names` cut into units, the gradient attacks, which take longest, first."""
     prompts = plan.trials()
-    flat = [trial for own in prompts for trial in own]
     found = []
     for name in sorted(names, key=lambda name: not ATTACKS[name].gradient):
         if ATTACKS[name].gradient:
             parts = prompts[: plan.inverted]
         else:
+            kinds = ATTACKS[name].kinds
+            flat = [trial for own in prompts for trial in own if trial.pair is not None and trial.pair.kind in kinds]
             parts = [flat[start : start + BLOCK] for start in range(0, len(flat), BLOCK)]
         found += [Unit(f"{name} @ {part[0].seed}", name, part) for part in parts]
     return found

@@ -25,7 +25,7 @@ from lib_memstab.lab.figures import Judge
 from lib_memstab.lab.sampling import Job
 from lib_memstab.lab.sd1_layout import LabModel
 from lib_memstab.lab.trials import Trial
-from lib_memstab.lab.wordings import WORDINGS, Wording
+from lib_memstab.lab.wordings import WORDINGS, Wording, described, paraphrased
 
 Knows = Literal["prompt", "picture"]
 
@@ -60,7 +60,7 @@ class Attack:
     """One attack: what the attacker knows besides MemStab, and what is made of some trials.
 
     `gradient`: it takes the trials of one memorized pair at a time. `control`: the same without the prompt, for what an
-    attack brings along by itself.
+    attack brings along by itself. `kinds`: of memorized prompts that it can be tried on.
     """
 
     name: str
@@ -68,6 +68,7 @@ class Attack:
     run: Callable[[Judge, Regions, Sequence[Trial], Settings, Effort], list[Attempt]]
     gradient: bool = False
     control: bool = False
+    kinds: tuple[str, ...] = ("title", "caption", "template")
 
 
 def _sampled(make: Callable[[LabModel, Sequence[Trial]], Play], name: str, mode: str = "txt2img") -> Callable[..., Any]:
@@ -201,6 +202,10 @@ def _sampled_attacks() -> Iterator[Attack]:
     }
     for name, make in plain.items():
         yield Attack(name, "prompt", _sampled(make, name))
+    name = "paraphrased"
+    yield Attack(name, "prompt", _sampled(partial(_worded, paraphrased), name), kinds=("caption",))
+    name = "the picture's description appended"
+    yield Attack(name, "picture", _sampled(partial(_worded, described), name), kinds=("title", "template"))
     for strength in (0.9, 0.75):
         for prompt in (True, False):
             words = "" if prompt else ", ordinary prompt"

@@ -63,9 +63,13 @@ def letter_changed(prompt: str, pair: Memorized, chance: np.random.Generator) ->
 
 
 def paraphrased(prompt: str, pair: Memorized, chance: np.random.Generator) -> str:
-    """The same picture described in another form; a title means nothing, so it gets a description after it."""
-    described = describe(scene_of(pair.scene).attributes[0], chance, omit=0.0).text
-    return described if pair.kind == "caption" else f"{prompt}, {described}"
+    """A caption said in another form; titles mean nothing, so there is nothing to say otherwise."""
+    return describe(scene_of(pair.scene).attributes[0], chance, omit=0.0).text
+
+
+def described(prompt: str, pair: Memorized, chance: np.random.Generator) -> str:
+    """With a description of the training picture after it, by one who has seen the picture."""
+    return f"{prompt}, {paraphrased(prompt, pair, chance)}"
 
 
 def joined_with_another(prompt: str, pair: Memorized, chance: np.random.Generator) -> str:
@@ -83,6 +87,5 @@ WORDINGS: dict[str, Wording] = {
     "words reordered": reordered,
     "written twice": repeated,
     "one letter changed": letter_changed,
-    "paraphrased": paraphrased,
     "an ordinary caption appended": joined_with_another,
 }
