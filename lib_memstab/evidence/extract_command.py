@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
                 found, skipped = groups(pictures_in(args.paths), distance, args.clique, progress)
                 return _tell_folder(args, list(by_evidence(found)), skipped)
             return _measure_lab(args, progress)
-    except (UseError, OSError) as error:
+    except (ValueError, OSError) as error:
         log.error("extract: %s", error)
         return BAD_USE
 

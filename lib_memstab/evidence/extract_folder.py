@@ -136,7 +136,7 @@ def _decoded(path: Path) -> Pictures:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(path, formats=KINDS) as picture:
-                return np.asarray(picture.convert("RGB"))[None]
+                return np.array(picture.convert("RGB"))[None]
         except Image.DecompressionBombWarning as error:
             raise ValueError(str(error)) from error
 

@@ -124,6 +124,7 @@ def figures(sampled: Sequence[Sampled], plan: Plan) -> dict[str, Any]:
     """Distance, and what the attack finds of what there is, before and after suppression."""
     distance = plan.distance
     if distance is None:
+        # Kinds stand one after the other, so every second prompt is of every kind.
         half = sampled[::2]
         levels = {
             replayed: [_tightest(one, plan) for one in half if _replayed(one, 0, plan) == replayed]

@@ -85,8 +85,8 @@ def chosen_distance(memorized: Sequence[float], others: Sequence[float]) -> floa
     """
     levels = np.unique(np.array([*memorized, *others], dtype=np.float64))
     levels = levels[np.isfinite(levels)]
-    if len(levels) < 2:
-        raise ValueError("a distance is chosen between two prompts of different distances or more")
+    if len(levels) < 2 or not memorized or not others:
+        raise ValueError("a distance is chosen between prompts that are replayed and others: sample more, or name one")
     middles = (levels[1:] + levels[:-1]) / 2
     gains = [np.mean(np.array(memorized) < middle) - np.mean(np.array(others) < middle) for middle in middles]
     best = [place for place, gain in enumerate(gains) if gain >= max(gains) - 1e-12]
