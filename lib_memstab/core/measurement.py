@@ -60,18 +60,6 @@ def measure(sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor) -> Measurement:
     return Measurement(noise, parts[0], parts[1], parts[2], finite, finite & (noise > 0) & (parts[2] > 0))
 
 
-def hardest(norm: Tensor, owner: Tensor, count: int) -> Tensor:
-    """Place of the largest of each image's numbers, int64 [count]: `norm` [R] of rows that belong to `owner` [R].
-
-    A number that is none counts as the largest. Every image has a row; of equals the first counts.
-    """
-    norm = torch.where(norm.isnan(), torch.inf, norm)
-    best = torch.full((count,), -torch.inf, device=norm.device).scatter_reduce(0, owner, norm, "amax")
-    place = torch.arange(len(norm), device=norm.device)
-    place = torch.where(norm == best[owner], place, len(norm) - 1)
-    return torch.full((count,), len(norm) - 1, device=norm.device).scatter_reduce(0, owner, place, "amin")
-
-
 class PathLength:
     """Length of the path walked so far through noise levels, relative to that of noise of unit norm, per image.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib_memstab.core.measurement import eps_from_denoised, hardest, measure
+from lib_memstab.core.measurement import eps_from_denoised, measure
 from lib_memstab.core.suppression import spread
 from lib_memstab.host.port import HostError
 
@@ -24,12 +24,14 @@ class Parts:
 
     Attributes:
         owner, weight: each row's image and weight, both [R].
+        total: sum of each image's weights without their signs [B], 1 at least.
         count: images.
         single: whether each has one part of weight 1.
     """
 
     owner: Tensor
     weight: Tensor
+    total: Tensor
     count: int
     single: bool
 
@@ -41,6 +43,7 @@ class Parts:
         return cls(
             torch.tensor(owner, device=device),
             torch.tensor(flat, device=device),
+            torch.tensor([max(1.0, sum(map(abs, own))) for own in weights], device=device),
             len(weights),
             all(len(own) == 1 and own[0] == 1 for own in weights),
         )
@@ -50,8 +53,9 @@ class Parts:
 class Rows:
     """One evaluation: latents x = x0 + sigma noise and predictions [B, C, H, W], sigma [B].
 
-    `judged`: the prediction of the part that pulls hardest, whatever its weight. Parts add up, and two ordinary ones
-    together pull as no ordinary prompt does; in their mean a replay hides behind an ordinary one.
+    `judged`: the prediction with the mean pull of the prompt's parts. Parts add up, and two ordinary ones together pull
+    as no ordinary prompt does; their mean does not. A replay can hide in it behind an ordinary part, so
+    `hardest` is the update norm [B] of the part that pulls hardest, whatever its weight; None where each has one part.
     `copied`, bool [B]: the host skipped the evaluation without the prompt and repeated the other in its place.
     """
 
@@ -60,6 +64,7 @@ class Rows:
     eps_cond: Tensor
     eps_uncond: Tensor
     judged: Tensor
+    hardest: Tensor | None
     copied: Tensor
 
 
@@ -97,10 +102,11 @@ def read(x: Tensor, level: Tensor, out: Tensor, parts: Parts, alphas_cumprod: Te
         eps_cond = without.index_add(0, parts.owner, delta)
     # A copy says nothing about the prompt's pull: equal predictions are what the core does not measure.
     eps_cond = torch.where(spread(copied, eps) > 0, without, eps_cond)
-    judged = eps_cond
+    judged = eps_cond if parts.single else without + (eps_cond - without) / spread(parts.total, eps)
+    hardest = None
     if not parts.single:
         norm = measure(sigma[:-count], with_prompt, without[parts.owner]).update_norm()
         # A part without weight has no share in the picture.
-        norm = torch.where(parts.weight == 0, -torch.inf, norm)
-        judged = torch.where(spread(copied, eps) > 0, without, with_prompt[hardest(norm, parts.owner, count)])
-    return Rows(latents, sigma[-count:], eps_cond, without, judged, copied)
+        norm = torch.where(parts.weight == 0, torch.zeros_like(norm), norm)
+        hardest = norm.new_zeros(count).scatter_reduce(0, parts.owner, norm, "amax")
+    return Rows(latents, sigma[-count:], eps_cond, without, judged, hardest, copied)

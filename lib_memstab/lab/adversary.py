@@ -64,7 +64,7 @@ def lessons_of_picture(
     model: LabModel, latent: Tensor, weight: Tensor, count: int, generator: torch.Generator
 ) -> Lessons:
     """Noisy copies of a picture's latents [4, h, w] at the noise levels that a sampler visits: the noise is wanted."""
-    denoiser = _denoiser(model)
+    denoiser = bare_denoiser(model)
     levels = denoiser.schedule(Job.steps, SAMPLERS[Job.sampler].schedule)[:-1]
     sigma = levels[torch.arange(count) % len(levels)]
     noise = torch.randn((count, *latent.shape), generator=generator)
@@ -115,7 +115,7 @@ def invert(
     Each step sees `draws` of the lessons. The loss is the mean squared error of the conditional prediction plus
     `penalty` times the mean of the excess over half of the threshold, in units of the threshold, squared.
     """
-    denoiser = _denoiser(model)
+    denoiser = bare_denoiser(model)
     generator = torch.Generator().manual_seed(seed)
     text = start.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([text], lr=rate)
@@ -137,6 +137,7 @@ def invert(
         yield checkpoint, text.detach().clone()
 
 
-def _denoiser(model: LabModel) -> GuidedDenoiser:
+def bare_denoiser(model: LabModel) -> GuidedDenoiser:
+    """The model's predictions at any noise level and text, without guidance."""
     empty = model.encode_prompts([""])
     return GuidedDenoiser(model, empty, empty, 1.0, None)

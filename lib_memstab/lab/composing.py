@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lib_memstab.core.measurement import hardest, measure
+from lib_memstab.core.measurement import measure
 from lib_memstab.core.monitor import Monitor
 from lib_memstab.lab.experiment import text_rows
 from lib_memstab.lab.sampling import Evaluate
@@ -46,9 +46,7 @@ class Edited:
 
 
 class Composed:
-    """`a AND b`: each part pulls by itself and the pulls add up (Liu et al. 2022).
-
-    As in the WebUI the monitor judges an image by the part that pulls hardest.
+    """`a AND b`: each part pulls by itself and the pulls add up (Liu et al. 2022); judged as in the WebUI.
 
     `parts`: for each part the prompts of the batch's images. Its other parts cost one evaluation each.
     """
@@ -57,9 +55,9 @@ class Composed:
         self.monitor = monitor
         images, self._count = len(parts[0]), len(parts)
         flat = [part[image] for image in range(images) for part in parts]
-        self._owner = torch.arange(images).repeat_interleave(self._count)
+        owner = torch.arange(images).repeat_interleave(self._count)
         self._texts = model.encode_prompts(flat)
-        monitor.rows = replace(text_rows(model, flat), owner=self._owner)
+        monitor.rows = replace(text_rows(model, flat), owner=owner)
         self._now = self._texts
 
     def condition(self, text: Tensor) -> Tensor:
@@ -72,10 +70,16 @@ class Composed:
     ) -> Tensor:
         """The parts added up, as the monitor leaves it."""
         others = [evaluate(x, sigma, self._now[part :: self._count]) for part in range(1, self._count)]
-        parts = torch.stack([eps_cond, *others], dim=1)
-        pull = (parts - eps_uncond[:, None]).sum(1)
-        rows = parts.flatten(0, 1)
-        norm = measure(sigma[self._owner], rows, eps_uncond[self._owner]).update_norm()
-        judged = rows[hardest(norm, self._owner, len(x))]
-        guided = eps_uncond + self.monitor.guidance * pull
-        return self.monitor.evaluated(x, sigma, eps_uncond + pull, eps_uncond, guided, evaluate, judged=judged)
+        parts = [eps_cond, *others]
+        pull = torch.stack([one - eps_uncond for one in parts]).sum(0)
+        hardest = torch.stack([measure(sigma, one, eps_uncond).update_norm() for one in parts]).amax(0)
+        return self.monitor.evaluated(
+            x,
+            sigma,
+            eps_uncond + pull,
+            eps_uncond,
+            eps_uncond + self.monitor.guidance * pull,
+            evaluate,
+            judged=eps_uncond + pull / self._count,
+            hardest=hardest,
+        )

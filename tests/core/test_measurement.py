@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib_memstab.core.measurement import PathLength, eps_from_denoised, hardest, measure
+from lib_memstab.core.measurement import PathLength, eps_from_denoised, measure
 
 
 def predictions(batch=3, dtype=torch.float32):
@@ -90,9 +90,3 @@ def test_a_row_that_is_not_valid_leaves_its_path_as_it_was():
     after = path.update(torch.tensor([3.0, 3.0]), torch.tensor([9.0, 9.0]), torch.tensor([False, True]))
     assert after[0] == before[0]
     assert after[1] > before[1]
-
-
-def test_the_hardest_of_each_image_is_the_first_of_its_largest_and_what_is_no_number_is_largest():
-    norm = torch.tensor([1.0, 3.0, 3.0, -torch.inf, 7.0, torch.nan])
-    owner = torch.tensor([0, 0, 0, 1, 2, 2])
-    assert hardest(norm, owner, 3).tolist() == [1, 3, 5]

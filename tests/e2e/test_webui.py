@@ -201,7 +201,7 @@ def test_inpainting_keeps_what_is_masked(calibrated, memorized, ordinary, sample
     assert (suppress.pixels[outside] == off.pixels[outside]).all()
 
 
-def test_an_image_is_judged_by_its_and_part_that_pulls_hardest(calibrated, memorized, ordinary, known):
+def test_a_replay_does_not_hide_behind_another_and_part(calibrated, memorized, ordinary, known):
     for prompt in (f"{memorized[2]} AND {memorized[2]} :0.2", f"{memorized[2]} AND {ordinary[1]}"):
         off, detect, suppress = (calibrated.one(prompt, mode) for mode in (None, DETECT, SUPPRESS))
         assert detect.equals(off)
