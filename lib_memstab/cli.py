@@ -84,6 +84,16 @@ COMMANDS = {
         "measure how well copies are told by their pixels, on the lab model where the truth is known",
         f"{PROGRAM} similarity --setup",
     ),
+    "extract": Command(
+        "lib_memstab.evidence.extract_command",
+        "tell which prompts give the same picture whatever the seed, in folders or on the lab model",
+        f"{PROGRAM} extract outputs",
+    ),
+    "attack": Command(
+        "lib_memstab.evidence.attack_command",
+        "try to get memorized pictures out of the lab model while MemStab suppresses them",
+        f"{PROGRAM} attack --setup --out attacks",
+    ),
     "plot": Command(
         "lib_memstab.plot_command",
         "draw a picture's path against the stability region, from its badge alone",

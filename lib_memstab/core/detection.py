@@ -41,12 +41,13 @@ class Detector:
     """
 
     LATE: ClassVar[float] = 0.6
+    EARLY: ClassVar[float] = 0.7
 
     def __init__(self, region: Region, threshold: float, guidance: float, negative: bool = False) -> None:
         self.region, self.threshold = region, threshold
         self._log_starts, self._tables = region.tables(guidance, negative)
         self.steps: list[Step] = []
-        self._path = PathLength()
+        self._path, self._hardest = PathLength(), PathLength()
 
     def _begin(self, like: Tensor) -> None:
         self._grid = torch.as_tensor(self.region.log_sigma, dtype=torch.float32).to(like.device)
@@ -58,11 +59,20 @@ class Detector:
         self.broken, self.late = (torch.zeros_like(like, dtype=torch.bool) for _ in range(2))
         self._first = like
 
-    def update(self, measurement: Measurement) -> Step:
-        """Take one evaluation of the batch."""
+    def update(self, measurement: Measurement, hardest: Tensor | None = None) -> Step:
+        """Take one evaluation of the batch.
+
+        `hardest` [B]: where a prompt has several parts, the update norm of the one that pulls hardest. Its path counts
+        where it is longer, down to `EARLY` of the first noise level; below that every part pulls hard, at a picture
+        that the others made.
+        """
         if not self.steps:
             self._begin(measurement.sigma)
         length = self._path.update(measurement.sigma, measurement.update_norm(), measurement.valid)
+        if hardest is not None:
+            parts = self._hardest.update(measurement.sigma, hardest, measurement.valid)
+            early = measurement.sigma >= self.EARLY * self._first
+            length = torch.where(early, torch.maximum(length, parts), length)
         mean, deviation = interpolate(self._grid, self._table, measurement.sigma)
         self.late = self.late | ((self.measured == 0) & (measurement.sigma < self.LATE * self._first))
         excess = torch.where(measurement.valid & ~self.late, (length.log() - mean) / deviation, -torch.inf)

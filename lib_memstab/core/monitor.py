@@ -115,11 +115,13 @@ class Monitor:
         evaluate: Evaluate | None = None,
         guidance: float | None = None,
         judged: Tensor | None = None,
+        hardest: Tensor | None = None,
     ) -> Tensor:
         """After an evaluation: the guided noise prediction to go on with; `eps` [B, C, H, W] if nothing is flagged.
 
         `guidance` is the scale this evaluation was guided with, if it is not the job's. `judged` is the conditional
-        prediction that an image is judged by, if that is not `eps_cond`: the parts' mean, where a prompt has several.
+        prediction that an image is judged by, if that is not `eps_cond`: the parts' mean, where a prompt has several;
+        `hardest` [B] is then the update norm of the part that pulls hardest.
         """
         self.evaluations += 1
         if self.reason is not None or self.detector is None:
@@ -127,14 +129,15 @@ class Monitor:
         try:
             scale = self.guidance if guidance is None else guidance
             measured = measure(sigma, eps_cond if judged is None else judged, eps_uncond)
-            return self._judge(Evaluation(x, sigma, eps_cond, eps_uncond, eps, scale, self._text, evaluate, measured))
+            found = Evaluation(x, sigma, eps_cond, eps_uncond, eps, scale, self._text, evaluate, measured)
+            return self._judge(found, hardest)
         except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
             self._give_up(error)
             return eps
 
-    def _judge(self, evaluation: Evaluation) -> Tensor:
+    def _judge(self, evaluation: Evaluation, hardest: Tensor | None) -> Tensor:
         assert self.detector is not None
-        step = self.detector.update(evaluation.measured)
+        step = self.detector.update(evaluation.measured, hardest)
         excess = step.excess
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
         threshold = self.detector.threshold

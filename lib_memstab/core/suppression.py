@@ -252,7 +252,8 @@ class Windows(Recalling):
     Where the path, begun anew at the flag, goes as far out as one ordinary path in 100 does, a piece of the prompt is
     enough to recall the picture: then words are read three tokens at a time, and the end is the empty prompt's.
 
-    Without the windows' text the end is swapped instead, both times.
+    Without the windows' text the end is swapped instead, and the second time the prompt is the empty one: an embedding
+    that fills the prompt has no end to swap, and its words alone may recall the picture.
     """
 
     name = "windows"
@@ -266,11 +267,12 @@ class Windows(Recalling):
     def condition(self, text: Tensor, rows: TextRows) -> Tensor:
         if self._firm is None or self._again is None:
             return text
-        firm = rows.of_rows(self._firm)
-        if rows.halves is None or rows.glimpses is None:
-            return end_swapped(text, rows, firm)
-        read = torch.where(spread(rows.of_rows(self._again), text) > 0, rows.glimpses.to(text), rows.halves.to(text))
-        return torch.lerp(text, read, spread(firm, text))
+        first, again = rows.halves, rows.glimpses
+        if first is None or again is None:
+            first = end_swapped(text, rows, torch.ones_like(rows.of_rows(self._firm)))
+            again = rows.empty.expand_as(text)
+        read = torch.where(spread(rows.of_rows(self._again), text) > 0, again.to(text), first.to(text))
+        return torch.lerp(text, read, spread(rows.of_rows(self._firm), text))
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         measured = evaluation.measured

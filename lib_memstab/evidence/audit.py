@@ -104,6 +104,11 @@ def audit(
             yield row
 
 
+def pictures_in(paths: Iterable[Path]) -> list[Path]:
+    """Every file that `audit` would read, once; what cannot be listed or read is among them, for its reader to tell."""
+    return [path for path, _ in _files(paths, recursive=True, links=True)]
+
+
 def summary(rows: Iterable[Row]) -> dict[State, int]:
     """How many rows there are of every state, gravest first."""
     counts = Counter(row.state for row in rows)

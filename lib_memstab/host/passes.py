@@ -150,7 +150,14 @@ class Pass:
         scale = denoiser.sampler.sampler_extra_args["cond_scale"] * getattr(denoiser, "cond_scale_miltiplier", 1.0)
         plain = rows.eps_uncond + scale * (rows.eps_cond - rows.eps_uncond)
         ours = monitor.evaluated(
-            rows.x, rows.sigma, rows.eps_cond, rows.eps_uncond, plain, guidance=scale, judged=rows.judged
+            rows.x,
+            rows.sigma,
+            rows.eps_cond,
+            rows.eps_uncond,
+            plain,
+            guidance=scale,
+            judged=rows.judged,
+            hardest=rows.hardest,
         )
         if ours is plain or monitor.flagged is None:
             return

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib_memstab.core.measurement import eps_from_denoised
+from lib_memstab.core.measurement import eps_from_denoised, measure
 from lib_memstab.core.suppression import spread
 from lib_memstab.host.port import HostError
 
@@ -54,7 +54,8 @@ class Rows:
     """One evaluation: latents x = x0 + sigma noise and predictions [B, C, H, W], sigma [B].
 
     `judged`: the prediction with the mean pull of the prompt's parts. Parts add up, and two ordinary ones together pull
-    as no ordinary prompt does; their mean does not.
+    as no ordinary prompt does; their mean does not. A replay can hide in it behind an ordinary part, so
+    `hardest` is the update norm [B] of the part that pulls hardest, whatever its weight; None where each has one part.
     `copied`, bool [B]: the host skipped the evaluation without the prompt and repeated the other in its place.
     """
 
@@ -63,6 +64,7 @@ class Rows:
     eps_cond: Tensor
     eps_uncond: Tensor
     judged: Tensor
+    hardest: Tensor | None
     copied: Tensor
 
 
@@ -101,4 +103,10 @@ def read(x: Tensor, level: Tensor, out: Tensor, parts: Parts, alphas_cumprod: Te
     # A copy says nothing about the prompt's pull: equal predictions are what the core does not measure.
     eps_cond = torch.where(spread(copied, eps) > 0, without, eps_cond)
     judged = eps_cond if parts.single else without + (eps_cond - without) / spread(parts.total, eps)
-    return Rows(latents, sigma[-count:], eps_cond, without, judged, copied)
+    hardest = None
+    if not parts.single:
+        norm = measure(sigma[:-count], with_prompt, without[parts.owner]).update_norm()
+        # A part without weight has no share in the picture, and one with a negative weight leads away from its own.
+        norm = torch.where(parts.weight <= 0, torch.zeros_like(norm), norm)
+        hardest = norm.new_zeros(count).scatter_reduce(0, parts.owner, norm, "amax")
+    return Rows(latents, sigma[-count:], eps_cond, without, judged, hardest, copied)

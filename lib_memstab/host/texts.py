@@ -43,7 +43,8 @@ class PassTexts:
         masks = [self._mask(known[one][0], text.shape[1]) for one in current]
         rows = TextRows(self._empty_rows(text), torch.tensor(masks).to(text.device), owner)
         swapped = end_swapped(text, rows, torch.ones(1, device=text.device))
-        halves, glimpses = swapped.clone(), swapped.clone()
+        # What cannot be read in pieces has its end swapped and, where that is not enough, is the empty prompt.
+        halves, glimpses = swapped.clone(), rows.empty.expand_as(text).clone()
         for index, one in enumerate(current):
             read_rows = known[one][1]
             if read_rows is not None:

@@ -79,6 +79,7 @@ def batches(job: Job) -> list[Job]:
             seeds=job.seeds[part],
             negative=job.negative if isinstance(job.negative, str) else job.negative[part],
             init=None if job.init is None else job.init[part],
+            text=None if job.text is None else job.text[part],
         )
         for part in cut
     ]

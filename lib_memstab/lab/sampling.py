@@ -49,7 +49,8 @@ SAMPLERS = {
 class Job:
     """What a user asks for: a prompt and a seed per image, one negative prompt or one per image.
 
-    `init` latents [B, 4, h, w] and `strength` are for img2img.
+    `init` latents [B, 4, h, w] and `strength` are for img2img. `text` features [B, T, D], where given, are sampled in
+    place of the prompts' own.
     """
 
     prompts: Sequence[str]
@@ -62,6 +63,7 @@ class Job:
     width: int = 128
     init: Tensor | None = None
     strength: float = 0.75
+    text: Tensor | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -153,7 +155,8 @@ def sample(
     """Run a job; final latents [B, 4, height / 8, width / 8], every image independent of the rest of its batch."""
     device = next(model.unet.parameters()).device
     negative = [job.negative] * len(job.prompts) if isinstance(job.negative, str) else list(job.negative)
-    text, empty = model.encode_prompts(list(job.prompts)), model.encode_prompts(negative)
+    text = model.encode_prompts(list(job.prompts)) if job.text is None else job.text.to(device)
+    empty = model.encode_prompts(negative)
     denoiser = GuidedDenoiser(model, text, empty, job.guidance, watcher)
     sampler = SAMPLERS[job.sampler]
     generators = [torch.Generator().manual_seed(int(seed)) for seed in job.seeds]

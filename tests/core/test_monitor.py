@@ -239,3 +239,17 @@ def test_the_map_is_small_whatever_the_picture(size, expected):
     found = heat(torch.randn(2, 4, *size).half())
     assert tuple(found.shape) == (2, *expected)
     assert found.dtype == torch.float32
+
+
+def test_a_part_that_pulls_hard_at_first_flags_its_image_and_later_it_does_not(region):
+    found = {}
+    for loud_from, loud_until in ((0, 2), (6, 10)):
+        monitor = monitor_of(region, mode="detect", rule="none")
+        for index, (sigma, cond, uncond) in enumerate(evaluations([0.02] * 3)):
+            hardest = measure(sigma, cond, uncond).update_norm()
+            hardest[1] *= 3.0 if loud_from <= index < loud_until else 1.0
+            monitor.evaluated(cond, sigma, cond, uncond, uncond, hardest=hardest)
+        found[loud_from] = monitor.reports(3)
+    assert [report.verdict for report in found[0]] == ["clear", "flagged", "clear"]
+    assert found[0][1].steps.first_outside == 1
+    assert [report.verdict for report in found[6]] == ["clear"] * 3

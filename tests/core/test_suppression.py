@@ -140,6 +140,18 @@ def test_without_pieces_of_the_prompt_its_end_is_swapped(predictions):
     torch.testing.assert_close(rule.condition(text, rows), end_swapped(text, rows, torch.full((4,), 0.5)))
 
 
+def test_without_pieces_of_the_prompt_one_that_recalls_the_picture_again_is_empty_from_then_on(predictions):
+    text, rows = text_rows()
+    rule = Windows()
+    rule.guide(evaluation(predictions), flags([9.0] * 4))
+    for later in (loud(1), QUIET):
+        rule.guide(evaluation(later, 4.0), flags([9.0] * 4, before=True))
+        read = rule.condition(text, rows)
+        assert torch.equal(read[1], rows.empty[0])
+        swapped = end_swapped(text, rows, torch.ones(4))
+        torch.testing.assert_close(read[[0, 2, 3]], swapped[[0, 2, 3]])
+
+
 def test_text_rows_of_and_parts_follow_their_image(predictions, read_rows):
     text, rows = read_rows
     rule = Windows()

@@ -186,14 +186,14 @@ def test_inpainting_keeps_what_is_masked(calibrated, memorized, ordinary, sample
     assert (suppress.pixels[outside] == off.pixels[outside]).all()
 
 
-def test_an_image_is_judged_by_the_mean_of_its_and_parts(calibrated, memorized, ordinary, known):
-    prompt = f"{memorized[2]} AND {memorized[2]} :0.2"
-    off, detect, suppress = (calibrated.one(prompt, mode) for mode in (None, DETECT, SUPPRESS))
-    assert detect.equals(off)
-    assert detect.report.verdict == "flagged"
-    assert known.copied(off, memorized[2])
-    assert suppress.report.verdict == "suppressed"
-    assert not known.copied(suppress, memorized[2])
+def test_a_replay_does_not_hide_behind_another_and_part(calibrated, memorized, ordinary, known):
+    for prompt in (f"{memorized[2]} AND {memorized[2]} :0.2", f"{memorized[2]} AND {ordinary[1]}"):
+        off, detect, suppress = (calibrated.one(prompt, mode) for mode in (None, DETECT, SUPPRESS))
+        assert detect.equals(off)
+        assert detect.report.verdict == "flagged"
+        assert known.copied(off, memorized[2])
+        assert suppress.report.verdict == "suppressed"
+        assert not known.copied(suppress, memorized[2])
     plain, watched = (calibrated.one(f"{ordinary[1]} AND {ordinary[3]}", mode) for mode in (None, SUPPRESS))
     assert watched.report.verdict == "clear"
     assert watched.equals(plain)

@@ -53,12 +53,12 @@ def test_prompts_are_read_in_windows_chunk_by_chunk(bare):
     assert torch.equal(rows.halves[1, TOKENS:], rows.empty[0, TOKENS:])
 
 
-def test_a_text_whose_pieces_cannot_be_encoded_has_its_end_swapped(bare, monkeypatch):
+def test_a_text_whose_pieces_cannot_be_encoded_has_its_end_swapped_and_then_is_the_empty_one(bare, monkeypatch):
     encode = bare.host.encoder("")
     monkeypatch.setattr(bare.host, "encoder", lambda text: None if text == "whole" else encode)
     text = torch.randn(2, TOKENS, 4)
     rows = PassTexts(bare.host, ["whole", "in pieces"], 20, None).rows(0, text, torch.tensor([0, 1]))
     assert torch.equal(rows.halves[0, :2], text[0, :2])
     torch.testing.assert_close(rows.halves[0, 2:], rows.empty[0, 2:])
-    assert torch.equal(rows.glimpses[0], rows.halves[0])
+    assert torch.equal(rows.glimpses[0], rows.empty[0])
     assert not torch.equal(rows.halves[1, 1:3], text[1, 1:3])

@@ -1,0 +1,117 @@
+"""`python -m lib_memstab attack`: try to get memorized pictures out of the lab model while MemStab suppresses them.
+
+Exit codes: 1 if attackers who do not hold the training picture got it in more than 1 % of their attempts, else 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lib_memstab.cli import BAD_USE, FINDING, UseError
+from lib_memstab.core.plain import to_plain
+from lib_memstab.evidence.attack import FULL, Journal, Plan, Progress, attack, markdown, overall, rates
+from lib_memstab.lab.attacks import ATTACKS
+from lib_memstab.lab.tools import given
+
+log = logging.getLogger("memstab")
+
+ALLOWED = 0.01
+"""Largest share of successful attempts without the picture that is no finding."""
+
+JOURNAL = "attack.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m lib_memstab attack`."""
+    parser.add_argument("--full", action="store_true", help="all prompts and more effort: hours on two CPU cores")
+    parser.add_argument(
+        "--attacks", nargs="+", choices=list(ATTACKS), metavar="NAME", help=f"some of: {'; '.join(ATTACKS)}"
+    )
+    parser.add_argument("--split", choices=("tuning", "final"), help="whose memorized prompts (tuning)")
+    parser.add_argument("--prompts", type=_count, help=f"memorized prompts ({Plan.prompts}; all of them with --full)")
+    parser.add_argument("--seeds", type=_count, help=f"pictures of each prompt ({Plan.seeds}; --full {FULL.seeds})")
+    parser.add_argument(
+        "--inverted", type=_count, help=f"prompts that gradient attacks try ({Plan.inverted}; --full {FULL.inverted})"
+    )
+    parser.add_argument(
+        "--steps", nargs="+", type=_count, metavar="N", help="gradient steps after which pictures are sampled"
+    )
+    parser.add_argument(
+        "--penalties", nargs="+", type=float, metavar="X", help="weights of MemStab's statistic in an attacker's loss"
+    )
+    parser.add_argument(
+        "--sensitivity", type=float, help=f"of MemStab: about one false alarm in N ({Plan.sensitivity:g})"
+    )
+    parser.add_argument("--strength", type=float, help=f"of MemStab ({Plan.strength:g})")
+    parser.add_argument("--jobs", type=_count, default=2, help="processes, of one thread each (2)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"folder for {JOURNAL}, which a second call goes on with"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Attack and tell."""
+    try:
+        plan = _plan(args)
+        path = None
+        if args.out is not None:
+            args.out.mkdir(parents=True, exist_ok=True)
+            path = args.out / JOURNAL
+        journal = Journal(path, plan)
+        with _bar() as progress:
+            attempts = attack(plan, args.attacks or list(ATTACKS), journal, args.jobs, progress)
+    except (UseError, OSError) as error:
+        log.error("attack: %s", error)
+        return BAD_USE
+    whole = overall(attempts)
+    if args.json:
+        found = {
+            "plan": to_plain(asdict(plan)),
+            "rows": rates(attempts),
+            "without_picture": whole,
+            "attempts": [to_plain(one) for one in attempts],
+        }
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    else:
+        sys.stdout.write(f"{markdown(attempts)}\n")
+    return FINDING if whole["copies_with"] > ALLOWED * whole["attempts"] else 0
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    named: dict[str, Any] = given(args, "split", "prompts", "seeds", "inverted", "sensitivity", "strength")
+    for name in ("steps", "penalties"):
+        if getattr(args, name):
+            named[name] = tuple(sorted(set(getattr(args, name))))
+    plan = replace(FULL if args.full else Plan(), **named)
+    if plan.sensitivity <= 1 or not 0 <= plan.strength <= 1 or min(plan.penalties) < 0:
+        raise UseError("--sensitivity is above 1, --strength from 0 to 1, and penalties are not below 0")
+    return plan
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return count
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """A progress bar, on a terminal only."""
+    with tqdm(unit="unit", disable=None) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield advance

@@ -1,0 +1,172 @@
+"""`python -m lib_memstab extract`: prompts that give the same picture whatever the seed, in folders or the lab.
+
+Exit codes: 0 if no prompt counts as memorized, 1 if one does (on the lab model: with suppression), 2 for bad use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lib_memstab.cli import BAD_USE, FINDING, UseError, columns
+from lib_memstab.evidence.audit import Progress, pictures_in
+from lib_memstab.evidence.audit_command import shown
+from lib_memstab.evidence.extract_folder import Group, Skipped, by_evidence, groups
+from lib_memstab.evidence.extraction import CLIQUE, DISTANCE
+
+log = logging.getLogger("memstab")
+
+WIDEST = 60
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m lib_memstab extract`."""
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="DIR",
+        help="folders of pictures that were made already; without any, the lab model is sampled and held against the "
+        "truth",
+    )
+    parser.add_argument(
+        "--distance",
+        type=float,
+        help=f"below which two pictures are near-duplicates, 0 to 1 ({DISTANCE:g}; on the lab model chosen anew)",
+    )
+    parser.add_argument("--clique", type=int, default=CLIQUE, help=f"pictures that have to be so ({CLIQUE})")
+    lab = parser.add_argument_group("on the lab model")
+    lab.add_argument("--split", choices=("tuning", "final"), help="whose prompts (tuning)")
+    lab.add_argument("--prompts", type=int, help="of each of six kinds (5)")
+    lab.add_argument("--seeds", type=int, help="pictures of each prompt (6)")
+    lab.add_argument("--jobs", type=int, default=2, help="processes, of one thread each (2)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look for near-duplicates and tell; 1 if a prompt counts as memorized."""
+    try:
+        _check(args)
+        with _bar("file" if args.paths else "prompt") as progress:
+            if args.paths:
+                distance = DISTANCE if args.distance is None else args.distance
+                found, skipped = groups(pictures_in(args.paths), distance, args.clique, progress)
+                return _tell_folder(args, list(by_evidence(found)), skipped)
+            return _measure_lab(args, progress)
+    except (ValueError, OSError) as error:
+        log.error("extract: %s", error)
+        return BAD_USE
+
+
+def _measure_lab(args: argparse.Namespace, progress: Progress) -> int:
+    # The lab needs far more than a look through folders does.
+    from lib_memstab.evidence import extract_lab
+    from lib_memstab.lab.tools import given
+
+    plan = extract_lab.Plan(**given(args, "split", "prompts", "seeds", "clique", "distance"))
+    if plan.seeds < plan.clique:
+        raise UseError(
+            f"{plan.seeds} pictures of a prompt have no clique of {plan.clique}: more --seeds, or --clique less"
+        )
+    result = extract_lab.measure(plan, args.jobs, progress)
+    sys.stdout.write((json.dumps(_finite(result), indent=1) if args.json else extract_lab.markdown(result)) + "\n")
+    return FINDING if result["rows"][1]["found"] else 0
+
+
+def _tell_folder(args: argparse.Namespace, found: Sequence[Group], skipped: Sequence[Skipped]) -> int:
+    if args.json:
+        content = {
+            "groups": [_plain(one) for one in found],
+            "left_out": [{"path": str(one.path), "reason": one.reason} for one in skipped],
+        }
+        sys.stdout.write(json.dumps(_finite(content), indent=1) + "\n")
+    else:
+        sys.stdout.write(words(found, skipped, args.clique))
+    return FINDING if any(one.found.memorized for one in found) else 0
+
+
+def words(found: Sequence[Group], skipped: Sequence[Skipped], clique: int) -> str:
+    """The prompts with enough pictures, in columns for a terminal, and what was left out."""
+    enough = [one for one in found if one.found.pictures >= clique]
+    few = len(found) - len(enough)
+    lines = []
+    if enough:
+        heads = ("near-duplicates", "of pictures", "distance", "MemStab", "prompt", "one of them")
+        lines += [columns([heads, *map(_cells, enough)])]
+    lines.append(
+        f"{sum(one.found.memorized for one in enough)} of {len(enough)} prompts give the same picture again and again."
+    )
+    if few:
+        lines.append(f"{few} more had fewer than {clique} pictures, so nothing is known about them.")
+    if skipped:
+        lines.append(
+            f"{len(skipped)} files were left out, such as {shown(str(skipped[0].path))}: {shown(skipped[0].reason)}."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cells(one: Group) -> Sequence[str]:
+    prompt = shown(one.prompt)
+    return (
+        str(len(one.found.clique)) + (" !" if one.found.memorized else ""),
+        str(one.found.pictures),
+        f"{one.found.tightest:.3f}",
+        "suppressed" if one.suppressed else ", ".join(f"{count} {state}" for state, count in one.states.items()),
+        prompt if len(prompt) <= WIDEST else f"{prompt[: WIDEST - 1]}…",
+        shown(str(one.paths[one.found.clique[0]])),
+    )
+
+
+def _plain(one: Group) -> dict[str, Any]:
+    return {
+        "prompt": one.prompt,
+        "checkpoint": one.checkpoint,
+        "suppressed": one.suppressed,
+        "pictures": one.found.pictures,
+        "memorized": one.found.memorized,
+        "tightest": one.found.tightest,
+        "clique": [str(one.paths[place]) for place in one.found.clique],
+        "states": one.states,
+    }
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what would only fail after a long walk."""
+    for path in args.paths:
+        if not path.exists():
+            raise UseError(f"there is no folder {shown(str(path))}: check the path")
+    if args.clique < 2:
+        raise UseError("--clique is 2 or more: one picture is always like itself")
+    if args.distance is not None and not 0 < args.distance <= 1:
+        raise UseError("--distance is above 0 and at most 1")
+    if any(number is not None and number < 1 for number in (args.prompts, args.seeds, args.jobs)):
+        raise UseError("--prompts, --seeds and --jobs are 1 or more")
+
+
+@contextmanager
+def _bar(unit: str) -> Iterator[Progress]:
+    """A progress bar, on a terminal only."""
+    with tqdm(unit=unit, disable=None) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield advance
