@@ -49,11 +49,11 @@ def test_an_image_is_judged_by_the_mean_of_its_parts():
     assert torch.allclose(rows.judged[2], without[2] + 0.3 * pull[3] + 0.1 * pull[4], atol=1e-5)
 
 
-def test_the_part_that_pulls_hardest_is_told_whatever_its_weight_unless_it_has_none():
-    parts = Parts.of([[1.0], [0.1, -2.0], [0.3, 0.0]], CPU)
-    out = latents(2, 8)
-    rows = read(latents(3, 8), torch.ones(8) * 500, out, parts, ALPHAS)
-    norm = measure(torch.ones(5), out[:5], out[5:][parts.owner]).update_norm()
+def test_the_part_that_pulls_hardest_is_told_whatever_its_weight_unless_it_leads_away():
+    parts = Parts.of([[1.0], [0.1, 2.0], [0.3, 0.0, -2.0]], CPU)
+    out = latents(2, 9)
+    rows = read(latents(3, 9), torch.ones(9) * 500, out, parts, ALPHAS)
+    norm = measure(torch.ones(6), out[:6], out[6:][parts.owner]).update_norm()
     assert torch.equal(rows.hardest, torch.stack([norm[0], norm[1:3].max(), norm[3]]))
     single = Parts.of([[1.0], [1.0]], CPU)
     assert read(latents(3, 4), torch.ones(4) * 500, latents(2, 4), single, ALPHAS).hardest is None
