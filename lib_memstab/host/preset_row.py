@@ -64,7 +64,7 @@ def connect(row: Row, presets: Presets, enabled: Any, fields: Mapping[str, Any])
         values, message = settings_of(presets, name)
         return *(gr.update() if value is None else value for value in values), sentence(message), ""
 
-    # A page has the presets of the WebUI's start. An open list does not change: so before, and for the next time.
+    # A page has the presets of the WebUI's start, and a list that is open does not change: look before it opens.
     for asked in (enabled.change, row.chosen.focus):
         asked(lambda: gr.update(choices=listed(presets)[0]), None, [row.chosen], show_progress=False)
     row.chosen.select(choose, [row.chosen], [*own, row.answer, armed], show_progress=False)
