@@ -13,6 +13,7 @@ from PIL import Image
 from lib_memstab.evidence.verify.plan import Sampling, SourceError
 from lib_memstab.evidence.verify.sources import WebUISource
 from lib_memstab.evidence.webui import WebUI, WebUIError
+from lib_memstab.host.wording import LEARN
 from tests.evidence.pictures import png
 from tests.test_badge import CASES
 
@@ -150,6 +151,12 @@ def test_a_webui_without_an_api_or_without_memstab_or_with_other_settings_is_ref
         source(ready(webui, tmp_path, samples_format="jpg"))
     with pytest.raises(SourceError, match="Emphasis mode to Original"):
         source(ready(webui, tmp_path, emphasis="None"))
+
+
+def test_a_webui_that_learns_would_learn_the_lists(webui, tmp_path):
+    with pytest.raises(SourceError, match="switch off Settings, MemStab"):
+        source(ready(webui, tmp_path, **{LEARN.name: True}))
+    source(ready(webui, tmp_path, **{LEARN.name: False}))
 
 
 def test_a_prompt_that_the_webui_would_cut_is_named(webui, tmp_path):

@@ -193,7 +193,9 @@ def to_html(account: Account, rows: Sequence[Shown]) -> str:
         if findings
         else '<p class="none">Nothing in this run speaks against the claims.</p>'
     )
+    judged = account.figures["profiles"]
     notes = [
+        *([f"Judged by the profile {', '.join(judged)}."] if judged else []),
         *account.notes,
         *(f"{account.figures[name]} pictures: {name}" for name in _COUNTED if account.figures[name]),
     ]

@@ -17,6 +17,7 @@ from lib_memstab.evidence.similarity_command import shown_pictures
 from lib_memstab.evidence.verify.plan import Mode, Sampling, SourceError, Taken
 from lib_memstab.evidence.webui import WebUI, WebUIError
 from lib_memstab.evidence.webui_prompt import COMMENT, COMMENT_SETTING, EMPHASIS_SETTING, escaped
+from lib_memstab.host.wording import LEARN
 from lib_memstab.lab.demonstration import DemoError, load_lab
 from lib_memstab.lab.experiment import text_rows
 from lib_memstab.lab.sampling import SAMPLERS, Job, sample
@@ -106,6 +107,11 @@ class WebUISource:
             raise SourceError(
                 "the WebUI's Emphasis mode is None, so that brackets cannot be escaped: set Settings, Stable "
                 "Diffusion, Emphasis mode to Original"
+            )
+        if self.options.get(LEARN.name):
+            raise SourceError(
+                "the WebUI learns from what it generates, and would learn these prompts and change its profile on the "
+                f"way: switch off Settings, MemStab, {LEARN.label}"
             )
         self._measured = False
         self._checkpoint = ""
