@@ -94,6 +94,11 @@ COMMANDS = {
         "try to get memorized pictures out of the lab model while MemStab suppresses them",
         f"{PROGRAM} attack --setup --out attacks",
     ),
+    "evidence": Command(
+        "lib_memstab.evidence.evidence_command",
+        "hold every claim against the lab model, as one table",
+        f"{PROGRAM} evidence --setup --short",
+    ),
     "plot": Command(
         "lib_memstab.plot_command",
         "draw a picture's path against the stability region, from its badge alone",
