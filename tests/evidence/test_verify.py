@@ -13,9 +13,10 @@ from PIL import Image
 
 from lib_memstab.evidence.descriptors import TileDescriptor
 from lib_memstab.evidence.prompt_lists import ListedPrompt, PromptList, read_list
-from lib_memstab.evidence.verify.figures import clustered_bootstrap, contradicts, figures, shown
+from lib_memstab.evidence.verify.figures import clustered_bootstrap, contradicts, figures
 from lib_memstab.evidence.verify.journal import Entry, Journal, JournalError, packed
 from lib_memstab.evidence.verify.lab_lists import lab_lists
+from lib_memstab.evidence.verify.outcomes import shown
 from lib_memstab.evidence.verify.plan import MODES, Sampling, Subject, shots_of, subjects_of
 from lib_memstab.evidence.verify.references import TrainingPictureError, read_references
 from lib_memstab.evidence.verify.report import Account, write_report

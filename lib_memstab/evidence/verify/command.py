@@ -25,9 +25,10 @@ from lib_memstab.evidence.audit_command import shown as printable
 from lib_memstab.evidence.descriptors import Descriptor, DescriptorError, chosen
 from lib_memstab.evidence.prompt_lists import PromptList, PromptListError, read_list
 from lib_memstab.evidence.similarity_command import SSCD_HELP
-from lib_memstab.evidence.verify.figures import contradicts, figures, shown
+from lib_memstab.evidence.verify.figures import contradicts, figures
 from lib_memstab.evidence.verify.journal import Journal, JournalError
 from lib_memstab.evidence.verify.lab_lists import lab_lists, lab_references
+from lib_memstab.evidence.verify.outcomes import shown
 from lib_memstab.evidence.verify.plan import (
     MODES,
     MOST_SEEDS,
