@@ -161,10 +161,10 @@ def usual_size(model: LabModel, cell: Cell, prompts: Sequence[str]) -> float:
 
 def measure(plan: Plan, jobs: int) -> dict[str, Any]:
     """All figures as plain data, each method sampled by one of `jobs` processes."""
-    return {**asdict(plan), **compare(plan.trials(), plan.sensitivity, jobs)}
+    return {**asdict(plan), **compare(MAIN, plan.trials(), plan.sensitivity, jobs)}
 
 
-def compare(trials: Sequence[Trial], sensitivity: float, jobs: int, cell: Cell = MAIN) -> dict[str, Any]:
+def compare(cell: Cell, trials: Sequence[Trial], sensitivity: float, jobs: int) -> dict[str, Any]:
     """Every method on the same trials, memorized and ordinary ones, as rows of plain data."""
     model, judge = load_judge()
     target = usual_size(model, cell, load_splits()["calibration"][:64])
@@ -218,12 +218,12 @@ def left(judge: Judge, trials: Sequence[Trial], plain: Sampled, after: Sampled, 
     """
     latents, kinds = torch.from_numpy(after.latents), kinds_of(trials)
     own, _ = judge.similarities(latents, trials)
-    fits, _ = judge.fits(latents, trials)
-    told, ordinary = copied & (kinds == "caption"), kinds == "plain"
+    told, ordinary = np.flatnonzero(copied & (kinds == "caption")), kinds == "plain"
+    fits = judge.fits(latents[told], [trials[row] for row in told])[0] if len(told) else np.zeros(0, dtype=bool)
     changed = (after.latents != plain.latents).any(axis=(1, 2, 3))
     return {
         "copies": [int((copied & (own > truth.COPY_THRESHOLD)).sum()), int(copied.sum())],
-        "fits": [int(fits[told].sum()), int(told.sum())],
+        "fits": [int(fits.sum()), len(told)],
         "changed": [int(changed[ordinary].sum()), int(ordinary.sum())],
         "extra": float(after.extra[copied].mean()) if copied.any() else 0.0,
     }
