@@ -219,7 +219,7 @@ def left(judge: Judge, trials: Sequence[Trial], plain: Sampled, after: Sampled, 
     latents, kinds = torch.from_numpy(after.latents), kinds_of(trials)
     own, _ = judge.similarities(latents, trials)
     told, ordinary = np.flatnonzero(copied & (kinds == "caption")), kinds == "plain"
-    fits = judge.fits(latents[told], [trials[row] for row in told])[0] if len(told) else np.zeros(0, dtype=bool)
+    fits = judge.fits(latents[told], [trials[int(row)] for row in told])[0] if len(told) else np.zeros(0, dtype=bool)
     changed = (after.latents != plain.latents).any(axis=(1, 2, 3))
     return {
         "copies": [int((copied & (own > truth.COPY_THRESHOLD)).sum()), int(copied.sum())],

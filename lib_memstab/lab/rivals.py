@@ -153,10 +153,10 @@ class MaskedEnd(MaskedPadding):
 class AdjustedPrompt(Mitigation):
     """The prompt's features moved until the guidance term is small at the first step (Wen et al. 2024).
 
-    Gradient steps on the features, the begin mark's aside, as the authors take them: AdamW at a rate of 0.05, ten at
-    most, and none once the size is below the target. The target they set by hand for SD 1.4, in steps of one about the
-    sizes that prompts have there; here it is given in this model's own terms (`rivalry.usual_size`). The features of an
-    image that is below the target from the start stay as they are.
+    Steps on the features as the authors take them: AdamW at a rate of 0.05, whose decay alone moves the begin mark, ten
+    at most, and none once the size is below the target. They set the target by hand, in the size of SD 1.4's latents;
+    here it is the usual size of the lab model (`rivalry.usual_size`). The features of an image that is below it from
+    the start stay as they are. An evaluation with gradients counts as one.
     """
 
     name = "prompt adjusted (Wen 2024)"

@@ -82,8 +82,8 @@ def test_a_prompt_is_adjusted_until_its_guidance_is_small_and_a_small_one_is_lef
     settled = mitigation.condition(text)
     assert torch.equal(settled[1], text[1])
     assert torch.equal(guided[1], 7 * cond[1])
-    assert torch.equal(settled[:, 0], text[:, 0])
-    # Two tokens of three fall by 0.05 a step: 0.0333 in the mean, so three steps are enough for the first, ten for none.
+    # Two tokens of three fall by 0.05 a step, 0.0333 in the mean: three steps are enough for the first, ten for none.
+    torch.testing.assert_close(settled[:, 0], text[:, 0], atol=0.02, rtol=0)
     torch.testing.assert_close(settled[0, 1:], torch.full((2, 1), 0.85), atol=5e-3, rtol=0)
     torch.testing.assert_close(settled[2, 1:], torch.full((2, 1), 8.5), atol=5e-2, rtol=0)
     torch.testing.assert_close(guided, 7 * evaluate(x, None, settled))
@@ -115,7 +115,7 @@ def test_processors_are_restored_after_an_error(model):
     before = [layer.processor for layer in cross_attentions(model.unet)]
     with processed(model.unet, Reading().make):
         assert not set(before) & {layer.processor for layer in cross_attentions(model.unet)}
-    with pytest.raises(RuntimeError, match="size"), processed(model.unet, Reading().make):
+    with pytest.raises(RuntimeError, match="shapes"), processed(model.unet, Reading().make):
         model.unet(torch.zeros(1, 4, 16, 16), 1, encoder_hidden_states=torch.zeros(1, 77, 3))
     assert [layer.processor for layer in cross_attentions(model.unet)] == before
 
