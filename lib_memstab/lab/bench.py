@@ -1,4 +1,4 @@
-"""The proof: detection and suppression on the final split, rivals on the same trajectories, as one table."""
+"""The proof: detection and suppression on the final split as tables, and what else can be measured on the lab model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ from matplotlib.figure import Figure
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.region import MIN_TRAJECTORIES, Region
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES
-from lib_memstab.lab import contamination, provisional, rates, sizes, tables, transfer, transfer_tables, truth
+from lib_memstab.lab import contamination, provisional, rates, rivalry, sizes, tables, transfer, transfer_tables, truth
 from lib_memstab.lab.comparison import contenders, judge_contender
 from lib_memstab.lab.cost import measure_cost
 from lib_memstab.lab.experiment import load_splits
 from lib_memstab.lab.figures import (
     detect,
     detection_figures,
-    mitigation_figures,
-    rival_figures,
     suppress,
     suppression_figures,
 )
@@ -44,10 +42,7 @@ _SAMPLED = ("split", "calibration", "ordinary", "seeds")
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is sampled: the split, seeds per memorized prompt, ordinary and hard prompts, and the settings.
-
-    Rival mitigations run on every `rivals`-th memorized trajectory; 0 leaves them out.
-    """
+    """How much is sampled: the split, seeds per memorized prompt, ordinary and hard prompts, and the settings."""
 
     split: str = "final"
     seeds: int = 3
@@ -56,7 +51,6 @@ class Plan:
     sensitivity: float = Settings().sensitivity
     strength: float = Settings().strength
     rule: str = DEFAULT_RULE
-    rivals: int = 0
 
     @property
     def settings(self) -> Settings:
@@ -95,8 +89,6 @@ def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
                 "hard": rare.plain.excess,
             },
         ),
-        "rivals": rival_figures(watched.plain, copied, plain.plain) if copied.any() else {},
-        "mitigations": mitigation_figures(judge, cell, watched, before, after, plan.rivals) if plan.rivals else {},
         "flagged": {
             "copies": [int((copied & watched.flagged).sum()), int(copied.sum())],
             "ordinary": [int(plain.flagged.sum()), len(ordinary)],
@@ -173,7 +165,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split",
         choices=("final", "tuning"),
-        help="final by default, but tuning for --transfer and --sizes; tuning is what rules are chosen on",
+        help="final by default, but tuning for --transfer, --sizes and --rivals; tuning is what rules are chosen on",
     )
     parser.add_argument(
         "--cells", nargs="*", metavar="NAME", help=f"cells of the table, of: {', '.join(cell.name for cell in CELLS)}"
@@ -195,6 +187,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--sizes", action="store_true", help="only calibrations of 8 to 256 trajectories on the same test trajectories"
+    )
+    parser.add_argument(
+        "--rivals",
+        action="store_true",
+        help="only published detectors and mitigations beside ours, on the same prompts and seeds",
     )
     parser.add_argument(
         "--rates",
@@ -224,13 +221,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds",
         type=int,
         help=f"trajectories of each memorized prompt ({Plan.seeds}; --transfer {transfer.Plan.seeds}, --sizes "
-        f"{sizes.Plan.seeds}); the first cell has five times as many",
+        f"{sizes.Plan.seeds}, --rivals {rivalry.Plan.seeds}); the first cell has five times as many",
     )
     parser.add_argument(
         "--ordinary",
         type=int,
         help=f"ordinary prompts ({Plan.ordinary}; --transfer {transfer.Plan.ordinary}, --sizes {sizes.Plan.ordinary}, "
-        f"--rates {rates.Plan.ordinary}); the first cell has five times as many",
+        f"--rivals {rivalry.Plan.ordinary}, --rates {rates.Plan.ordinary}); the first cell has five times as many",
     )
     parser.add_argument("--sensitivity", type=float, default=Plan.sensitivity)
     parser.add_argument("--strength", type=float, default=Plan.strength)
@@ -248,6 +245,9 @@ def run(args: argparse.Namespace) -> int:
     if args.sizes:
         figures = sizes.measure(sizes.Plan(**given(args, *_SAMPLED)), sizes.SIZES, args.jobs)
         return _tell(args, "sizes", figures, transfer_tables.sizes(figures))
+    if args.rivals:
+        found = rivalry.measure(rivalry.Plan(**given(args, "split", "ordinary", "seeds", "sensitivity")), args.jobs)
+        return _tell(args, "rivals", found, tables.rivals(found))
     if args.rates:
         return _measure_rates(args)
     if args.provisional:
@@ -292,7 +292,7 @@ def _measure_provisional(args: argparse.Namespace) -> int:
 
 def _measure_cells(args: argparse.Namespace, small: Plan) -> int:
     """All cells; 1 if an untouched image was not bit-identical."""
-    large = replace(small, seeds=small.seeds * 5, ordinary=small.ordinary * 5, hard=240, rivals=5)
+    large = replace(small, seeds=small.seeds * 5, ordinary=small.ordinary * 5, hard=240)
     wanted = [cell for cell in CELLS if not args.cells or cell.name in args.cells]
     work = [(cell, large if cell == MAIN else small) for cell in wanted]
     results: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Figures of one cell of the table: detection, suppression, fidelity and rivals, from trials on one split."""
+"""Figures of one cell of the table: detection, suppression and fidelity, from trials on one split."""
 
 from __future__ import annotations
 
@@ -17,12 +17,9 @@ from lib_memstab.core.region import FloatArray, Region
 from lib_memstab.lab import truth
 from lib_memstab.lab.checker import CaptionChecker
 from lib_memstab.lab.corpus import PANEL, Memorized
-from lib_memstab.lab.experiment import batches
-from lib_memstab.lab.rivals import MITIGATIONS, detector_scores
-from lib_memstab.lab.sampling import sample
 from lib_memstab.lab.sd1_layout import LabModel
 from lib_memstab.lab.statistics import auc, bootstrap, tpr_at_fpr
-from lib_memstab.lab.trials import Cell, Outcome, Trial, job_of, run_trials
+from lib_memstab.lab.trials import Cell, Outcome, Trial, run_trials
 
 BoolArray = NDArray[np.bool_]
 
@@ -144,40 +141,3 @@ def detection_figures(ours: FloatArray, negatives: Mapping[str, FloatArray]) -> 
                     "tpr_at_1_interval": bootstrap(lambda a, b: tpr_at_fpr(a, b, 0.01), mine, theirs, rounds=300),
                 }
     return figures
-
-
-def rival_figures(positive: Outcome, chosen: BoolArray, ordinary: Outcome) -> dict[str, Any]:
-    """AUC and TPR at 1 % false alarms of each rival's mean over the first steps and over all."""
-    figures: dict[str, Any] = {}
-    mine, theirs = (detector_scores(run.uncond, run.cross, run.delta) for run in (positive, ordinary))
-    for name in mine:
-        for steps, label in ((1, "first"), (3, "first 3"), (None, "all")):
-            one, two = mine[name][:steps, chosen].mean(axis=0), theirs[name][:steps].mean(axis=0)
-            figures[f"{name}, {label}"] = {"auc": auc(one, two), "tpr_at_1": tpr_at_fpr(one, two, 0.01)}
-    return figures
-
-
-def mitigation_figures(
-    judge: Judge, cell: Cell, watched: Watched, before: FloatArray, after: FloatArray, every: int
-) -> dict[str, Any]:
-    """Copies among every `every`-th trajectory without a method, with ours, and with each rival's mitigation.
-
-    `before` and `after` are the similarities without a method and with ours.
-    """
-    index = list(range(0, len(watched.trials), every))
-    trials = [watched.trials[row] for row in index]
-    outcomes = [
-        ("no method", watched.plain.latents[index], before[index]),
-        ("MemStab", watched.after[index], after[index]),
-    ]
-    for kind in MITIGATIONS:
-        latents = torch.cat([sample(judge.model, part, kind()) for part in batches(job_of(judge.model, cell, trials))])
-        outcomes.append((kind.name, latents, judge.similarities(latents, trials)[0]))
-    meaning = kinds_of(trials) == "caption"
-    return {
-        name: {
-            "copies": [int((own > truth.COPY_THRESHOLD).sum()), len(trials)],
-            "fits": float(judge.fits(latents, trials)[0][meaning].mean()),
-        }
-        for name, latents, own in outcomes
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lib_memstab.lab.statistics import rate_interval
@@ -56,10 +56,30 @@ def rules(results: Sequence[dict[str, Any]]) -> str:
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
     """All tables of a bench run."""
-    parts = [_detection(results[0]), _rivals(results[0])]
-    if results[0]["mitigations"]:
-        parts.append(_mitigations(results[0]["mitigations"]))
-    return "\n\n".join([*parts, _suppression(results), _false_alarms(results), _rates(results[0])])
+    return "\n\n".join([_detection(results[0]), _suppression(results), _false_alarms(results), _rates(results[0])])
+
+
+def rivals(figures: Mapping[str, Any]) -> str:
+    """One row for each method; a detector that does not mitigate, or a mitigation without a detector, has gaps."""
+    head = [
+        "method, same trajectories",
+        "AUC, first step",
+        "first 3",
+        "all",
+        "TPR at 1 %, all",
+        "copies left",
+        "captions that fit",
+        "ordinary pictures changed",
+        "extra evaluations",
+    ]
+    rows = []
+    for row in figures["rows"]:
+        seen, made = row["detection"], row["mitigation"]
+        ranks = ["-"] * 4 if seen is None else [*(f"{auc:.4f}" for auc in seen["auc"]), f"{seen['tpr_at_1']:.3f}"]
+        counts = ["-"] * 3 if made is None else [share(*made[name]) for name in ("copies", "fits", "changed")]
+        extra = sum(part["extra"] for part in (seen, made) if part is not None)
+        rows.append([row["method"], *ranks, *counts, f"{extra:.1f}"])
+    return table(head, rows)
 
 
 def cost(rows: Sequence[dict[str, Any]]) -> str:
@@ -94,16 +114,6 @@ def _detection(result: dict[str, Any]) -> str:
     head = [f"detection, {result['cell']} (steps, against)", "AUC [95 %]", "TPR at 1 % false alarms [95 %]"]
     note = f"{result['other_ordinary']} of the ordinary pictures are copies of a memorized one."
     return f"{table(head, rows)}\n\nReproduced pictures were flagged: {steps or 'none'}. {note}"
-
-
-def _rivals(result: dict[str, Any]) -> str:
-    rows = [[name, f"{figures['auc']:.4f}", f"{figures['tpr_at_1']:.3f}"] for name, figures in result["rivals"].items()]
-    return table(["rival, same trajectories (steps)", "AUC", "TPR at 1 %"], rows)
-
-
-def _mitigations(mitigations: dict[str, Any]) -> str:
-    head = ["mitigation, same trajectories", "copies", "meaningful captions that fit"]
-    return table(head, [[name, share(*row["copies"]), f"{row['fits']:.2f}"] for name, row in mitigations.items()])
 
 
 def _suppression(results: Sequence[dict[str, Any]]) -> str:
