@@ -26,6 +26,9 @@ SEEDS_FROM = 170_000
 BLOCK = 16
 """Pictures that are sampled, and kept in the journal, at once."""
 
+LOWER_BOUNDS = (50.0, 20.0, 10.0)
+"""Sensitivities at which the copies that were not flagged are held against the bound once more."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -192,7 +195,21 @@ def markdown(attempts: Sequence[Attempt]) -> str:
         "prompts won",
     ]
     rows = [*_cells(rates(attempts)), *_cells([overall(attempts)])]
-    return tables.table(head, rows)
+    return f"{tables.table(head, rows)}\n\n{_missed(attempts)}"
+
+
+def _missed(attempts: Sequence[Attempt]) -> str:
+    """How many of the copies that were not flagged a lower bound would have flagged."""
+    regions = load_tools()[2]
+    missed = [one for one in attempts if one.without > truth.COPY_THRESHOLD and not one.flagged]
+    found = {
+        rate: sum(
+            one.score is not None and one.score > regions[ATTACKS[one.attack].mode].threshold(rate) for one in missed
+        )
+        for rate in LOWER_BOUNDS
+    }
+    told = ", ".join(f"{count} at 1 in {rate:g}" for rate, count in found.items())
+    return f"Copies that were not flagged: {len(missed)}. With one false alarm in fewer pictures would be: {told}."
 
 
 def _cells(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:

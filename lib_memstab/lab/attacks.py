@@ -60,7 +60,7 @@ class Attack:
     """One attack: what the attacker knows besides MemStab, and what is made of some trials.
 
     `gradient`: it takes the trials of one memorized pair at a time. `control`: the same without the prompt, for what an
-    attack brings along by itself. `kinds`: of memorized prompts that it can be tried on.
+    attack brings along by itself. `kinds`: of memorized prompts that it can be tried on. `mode`: its region's.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Attack:
     gradient: bool = False
     control: bool = False
     kinds: tuple[str, ...] = ("title", "caption", "template")
+    mode: str = "txt2img"
 
 
 def _sampled(make: Callable[[LabModel, Sequence[Trial]], Play], name: str, mode: str = "txt2img") -> Callable[..., Any]:
@@ -211,7 +212,8 @@ def _sampled_attacks() -> Iterator[Attack]:
             words = "" if prompt else ", ordinary prompt"
             name = f"img2img {strength:g} of a noisy copy{words}"
             make = partial(_from_a_bad_copy, strength, prompt)
-            yield Attack(name, "picture", _sampled(make, name, "img2img"), control=not prompt)
+            run = _sampled(make, name, "img2img")
+            yield Attack(name, "picture", run, control=not prompt, mode="img2img")
 
 
 def _negative_itself(model: LabModel, trials: Sequence[Trial]) -> Play:

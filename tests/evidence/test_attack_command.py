@@ -117,3 +117,12 @@ def test_the_command_line_says_what_is_tried(shell, made, monkeypatch):
     assert shell("attack", "--strength", "2")[0] == 2
     with pytest.raises(SystemExit, match="2"):
         shell("attack", "--seeds", "0")
+
+
+def test_what_was_not_flagged_is_held_against_lower_bounds():
+    region = attacking.load_tools()[2]["txt2img"]
+    score = (region.threshold(50) + region.threshold(20)) / 2
+    missed = Attempt(PLAIN, "one", "title", 1, 0, 0.0, 0.9, 0.9, False, score)
+    text = attacking.markdown([missed, attempt()])
+    assert "Copies that were not flagged: 1." in text
+    assert "0 at 1 in 50, 1 at 1 in 20, 1 at 1 in 10" in text
