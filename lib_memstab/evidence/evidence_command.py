@@ -152,7 +152,7 @@ PARTS = (
     Part(
         "rivals",
         ("bench", "--rivals", "--split", "tuning", "--seeds", "1", "--ordinary", "60"),
-        ("bench", "--rivals", "--split", "tuning", "--seeds", "1", "--ordinary", "8"),
+        ("bench", "--rivals", "--split", "tuning", "--memorized", "2", "--ordinary", "8"),
         rivalled,
     ),
 )

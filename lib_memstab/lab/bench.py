@@ -229,6 +229,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"ordinary prompts ({Plan.ordinary}; --transfer {transfer.Plan.ordinary}, --sizes {sizes.Plan.ordinary}, "
         f"--rivals {rivalry.Plan.ordinary}, --rates {rates.Plan.ordinary}); the first cell has five times as many",
     )
+    parser.add_argument("--memorized", type=int, help="memorized trajectories of each kind, for --rivals (all)")
     parser.add_argument("--sensitivity", type=float, default=Plan.sensitivity)
     parser.add_argument("--strength", type=float, default=Plan.strength)
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
@@ -246,7 +247,8 @@ def run(args: argparse.Namespace) -> int:
         figures = sizes.measure(sizes.Plan(**given(args, *_SAMPLED)), sizes.SIZES, args.jobs)
         return _tell(args, "sizes", figures, transfer_tables.sizes(figures))
     if args.rivals:
-        found = rivalry.measure(rivalry.Plan(**given(args, "split", "ordinary", "seeds", "sensitivity")), args.jobs)
+        plan = rivalry.Plan(**given(args, "split", "ordinary", "seeds", "sensitivity", "memorized"))
+        found = rivalry.measure(plan, args.jobs)
         return _tell(args, "rivals", found, tables.rivals(found))
     if args.rates:
         return _measure_rates(args)
@@ -255,8 +257,8 @@ def run(args: argparse.Namespace) -> int:
     if args.learning:
         figures = contamination.measure(contamination.Plan(**given(args, "split", "ordinary", "seeds")), args.jobs)
         return _tell(args, "learning", figures, transfer_tables.learning(figures))
-    plan = Plan(**given(args, "split", "seeds", "ordinary", "sensitivity", "strength", "rule"))
-    return _compare_rules(args, plan) if args.rules else _measure_cells(args, plan)
+    small = Plan(**given(args, "split", "seeds", "ordinary", "sensitivity", "strength", "rule"))
+    return _compare_rules(args, small) if args.rules else _measure_cells(args, small)
 
 
 def _measure_transfer(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from lib_memstab.core.region import FloatArray
 from lib_memstab.core.suppression import DEFAULT_RULE
 from lib_memstab.lab import truth
 from lib_memstab.lab.attention import Reading, processed
+from lib_memstab.lab.corpus import Kind
 from lib_memstab.lab.experiment import batches, load_splits
 from lib_memstab.lab.figures import BoolArray, Judge, kinds_of
 from lib_memstab.lab.rival_detectors import OurDetector, RivalDetector, Scoring, detectors, rms
@@ -41,18 +42,26 @@ FIRST = (1, 3, None)
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is sampled: the split, seeds of each of its memorized prompts, ordinary prompts; our sensitivity."""
+    """How much is sampled: the split, seeds of each of its memorized prompts, ordinary prompts; our sensitivity.
+
+    `memorized` are how many memorized trajectories of each kind are taken, None for all.
+    """
 
     split: str = "tuning"
     seeds: int = 1
     ordinary: int = 100
     sensitivity: float = Settings().sensitivity
+    memorized: int | None = None
 
     def trials(self) -> list[Trial]:
         """The memorized trajectories, then the ordinary ones."""
         split = load_splits()[self.split]
+        memorized = memorized_trials(split, self.seeds, SEED_BASES["memorized"])
+        own = {
+            kind: [trial for trial in memorized if trial.pair and trial.pair.kind == kind] for kind in get_args(Kind)
+        }
         return [
-            *memorized_trials(split, self.seeds, SEED_BASES["memorized"]),
+            *(trial for trials in own.values() for trial in trials[: self.memorized]),
             *plain_trials(split["ordinary"][: self.ordinary], SEED_BASES["ordinary"]),
         ]
 
