@@ -61,7 +61,7 @@ class Plan:
             kind: [trial for trial in memorized if trial.pair and trial.pair.kind == kind] for kind in get_args(Kind)
         }
         return [
-            *(trial for trials in own.values() for trial in trials[: self.memorized]),
+            *(one for own in kinds for one in own[: self.memorized]),
             *plain_trials(split["ordinary"][: self.ordinary], SEED_BASES["ordinary"]),
         ]
 
