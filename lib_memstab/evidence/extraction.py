@@ -18,7 +18,7 @@ from lib_memstab.evidence.similarity import Pictures, tiled_distance
 
 FloatArray = NDArray[np.float64]
 
-DISTANCE = 0.25
+DISTANCE = 0.2
 """Distance below which two pictures are near-duplicates; chosen on the lab model's tuning split (docs/attacks.md)."""
 
 CLIQUE = 4

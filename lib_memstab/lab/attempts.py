@@ -42,7 +42,7 @@ class Attempt:
 
     Attributes:
         attack: its name.
-        prompt: the memorized prompt.
+        prompt: the memorized prompt, of a template without what fills it.
         kind: title, caption or template.
         seed: of the picture.
         effort: gradient steps spent on its text; 0 where there were none.
@@ -106,7 +106,7 @@ def attempts(
     return [
         Attempt(
             attack,
-            trial.text,
+            trial.text if trial.pair is None else trial.pair.text,
             "" if trial.pair is None else trial.pair.kind,
             trial.seed,
             effort,

@@ -57,9 +57,7 @@ class Plan:
         """The memorized trajectories, then the ordinary ones."""
         split = load_splits()[self.split]
         memorized = memorized_trials(split, self.seeds, SEED_BASES["memorized"])
-        own = {
-            kind: [trial for trial in memorized if trial.pair and trial.pair.kind == kind] for kind in get_args(Kind)
-        }
+        kinds = [[one for one in memorized if one.pair and one.pair.kind == kind] for kind in get_args(Kind)]
         return [
             *(one for own in kinds for one in own[: self.memorized]),
             *plain_trials(split["ordinary"][: self.ordinary], SEED_BASES["ordinary"]),
