@@ -52,6 +52,11 @@ class Store:
         """Names of the profiles that can be used."""
         return [one.name for one in self.all() if one.profile is not None]
 
+    def file_names(self) -> list[str]:
+        """Names of all profiles, also of those that cannot be used: no file is read, which takes its time."""
+        folders = (self._user_folder(), self._shipped)
+        return list(dict.fromkeys(path.stem for folder in folders for path in profile_files(folder)))
+
     def save(self, profile: Profile) -> Path:
         """Write a profile of the user's in one stroke, over one of the same name; ProfileError as the core's `save`."""
         folder = self._user_folder()

@@ -44,6 +44,13 @@ def test_a_saved_profile_is_there_at_once(store):
     assert store.all()[0].profile.created == OTHER.created
 
 
+def test_names_are_told_without_reading_a_file(store, folders, monkeypatch):
+    store.save(PROFILE)
+    (folders[0] / "broken.json").write_text("{")
+    monkeypatch.setattr(profiles, "load", None)
+    assert store.file_names() == sorted(["broken", PROFILE.name]) + ["shipped one"]
+
+
 @pytest.mark.parametrize("source", [GOLDEN, GOLDEN.read_bytes(), EARLIER], ids=["path", "bytes", "earlier form"])
 def test_an_imported_file_goes_by_the_profiles_own_name(store, folders, source):
     path = store.import_file(source)

@@ -39,9 +39,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Behind:
-    """What the panel speaks for: names of profiles, presets, the status line for a choice, and the calibrator."""
+    """What the panel speaks for: profiles, presets, the status line for a choice, and the calibrator.
+
+    `names` are those of usable profiles; `file_names`, quickly told, are what the panel starts with.
+    """
 
     names: Callable[[], list[str]]
+    file_names: Callable[[], list[str]]
     presets: Presets
     status: Callable[[str, Sequence[Any]], str]
     calibrator: Calibrator
@@ -54,7 +58,7 @@ def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Be
     with InputAccordion(row("enabled").default, label=TITLE, elem_id=elem_id("enable")) as enabled:
         chooser = preset_row.build(behind.presets, elem_id)
         with gr.Row():
-            fields = {setting.attribute: _field(setting, elem_id, behind.names) for setting in TABLE[1:]}
+            fields = {setting.attribute: _field(setting, elem_id, behind.file_names) for setting in TABLE[1:]}
         status = gr.HTML(value="", elem_id=elem_id("status"))
         with gr.Row():
             check = gr.Button(wording.WHICH, elem_id=elem_id("check"))
