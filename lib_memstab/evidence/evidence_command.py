@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lib_memstab.cli import BAD_USE, FINDING, UseError, columns
+from lib_memstab.cli import BAD_USE, FINDING, INTERRUPTED, UseError, columns
 from lib_memstab.core.files import write_whole
 
 log = logging.getLogger("memstab")
@@ -177,7 +177,7 @@ def run(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         lines = [line for part in parts for line in part.lines(_result(part, args.out, args.short))]
         write_whole(args.out / TABLE, json.dumps([asdict(line) for line in lines], indent=1).encode())
-    except (UseError, OSError) as error:
+    except (ValueError, OSError) as error:
         log.error("evidence: %s", error)
         return BAD_USE
     sys.stdout.write((json.dumps([asdict(line) for line in lines], indent=1) if args.json else words(lines)) + "\n")
@@ -204,9 +204,9 @@ def _result(part: Part, folder: Path, short: bool) -> Mapping[str, Any]:
     log.info("%s", " ".join(called))
     program = [sys.executable, "-m", "lib_memstab", *called]
     done = subprocess.run(program, stdout=subprocess.PIPE, cwd=ROOT, check=False)
-    if done.returncode not in (0, FINDING):
-        if done.returncode < 0 or done.returncode > BAD_USE:
-            raise KeyboardInterrupt
+    if done.returncode == INTERRUPTED:
+        raise KeyboardInterrupt
+    if done.returncode not in (0, FINDING) or not done.stdout.strip():
         raise UseError(f"{' '.join(called)} could not be followed; what it said is above")
     result = json.loads(done.stdout)
     write_whole(kept, json.dumps({"command": called, "result": result}).encode())
