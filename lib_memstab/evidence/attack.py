@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from lib_memstab.cli import UseError
 from lib_memstab.core.files import write_whole
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.plain import PlainDataError, from_plain, parse_object, to_plain
+from lib_memstab.evidence.progress import Progress
 from lib_memstab.lab import tables, truth
 from lib_memstab.lab.attacks import ATTACKS, Effort
 from lib_memstab.lab.attempts import Attempt
@@ -28,8 +29,6 @@ BLOCK = 16
 
 LOWER_BOUNDS = (50.0, 20.0, 10.0)
 """Sensitivities at which the copies that were not flagged are held against the bound once more."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

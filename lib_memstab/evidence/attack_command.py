@@ -9,17 +9,14 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lib_memstab.cli import BAD_USE, FINDING, UseError
 from lib_memstab.core.plain import to_plain
-from lib_memstab.evidence.attack import FULL, Journal, Plan, Progress, attack, markdown, overall, rates
+from lib_memstab.evidence.attack import FULL, Journal, Plan, attack, markdown, overall, rates
+from lib_memstab.evidence.progress import bar
 from lib_memstab.lab.attacks import ATTACKS
 from lib_memstab.lab.tools import given
 
@@ -68,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             args.out.mkdir(parents=True, exist_ok=True)
             path = args.out / JOURNAL
         journal = Journal(path, plan)
-        with _bar() as progress:
+        with bar("unit") as progress:
             attempts = attack(plan, args.attacks or list(ATTACKS), journal, args.jobs, progress)
     except (UseError, OSError) as error:
         log.error("attack: %s", error)
@@ -103,15 +100,3 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return count
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    """A progress bar, on a terminal only."""
-    with tqdm(unit="unit", disable=None) as bar:
-
-        def advance(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield advance

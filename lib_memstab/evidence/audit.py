@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 from lib_memstab import badge
 from lib_memstab.badge import BadgeError
 from lib_memstab.core.report import AUTOMATIC
+from lib_memstab.evidence.progress import Progress
 from lib_memstab.metadata import BADGE, PARAMETERS, PictureTexts, read_texts
 
 State = Literal["flagged", "suppressed", "damaged badge", "not measured", "partial", "clear", "unreadable", "no badge"]
@@ -27,8 +28,6 @@ State = Literal["flagged", "suppressed", "damaged badge", "not measured", "parti
 STATES: tuple[State, ...] = get_args(State)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif")
 """Names that are looked at in a folder; what is in the file decides how it is read."""
-
-Progress = Callable[[int, int], None]
 
 _ENTRY = re.compile(r'([^:,"\s][^:,"]{0,60}):[ \t]*("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
 _ROUNDING = {"score": 0.006, "p_value": 0.06}

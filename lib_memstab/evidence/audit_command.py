@@ -11,18 +11,16 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lib_memstab.cli import BAD_USE, FINDING, UseError, columns
 from lib_memstab.core.files import write_whole
-from lib_memstab.evidence.audit import STATES, Progress, Row, State, audit, moment, summary
+from lib_memstab.evidence.audit import STATES, Row, State, audit, moment, summary
+from lib_memstab.evidence.progress import bar
 
 log = logging.getLogger("memstab")
 
@@ -60,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Look through, tell and write; 1 if a picture is flagged, 2 for bad use."""
     try:
         _check(args)
-        with _bar() as progress:
+        with bar("file") as progress:
             everything = list(audit(args.paths, progress, recursive=not args.flat, since=args.since))
         counts = summary(everything)
         rows = [row for row in everything if not args.only or row.state in args.only]
@@ -150,15 +148,3 @@ def _date(text: str) -> datetime:
         return moment(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no date such as 2026-11-25 or 2026-11-25T18:00") from None
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    """A progress bar, on a terminal only."""
-    with tqdm(unit="file", disable=None) as bar:
-
-        def advance(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield advance

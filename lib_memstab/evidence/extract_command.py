@@ -10,18 +10,16 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lib_memstab.cli import BAD_USE, FINDING, UseError, columns
-from lib_memstab.evidence.audit import Progress, pictures_in
+from lib_memstab.evidence.audit import pictures_in
 from lib_memstab.evidence.audit_command import shown
 from lib_memstab.evidence.extract_folder import Group, Skipped, by_evidence, groups
 from lib_memstab.evidence.extraction import CLIQUE, DISTANCE
+from lib_memstab.evidence.progress import Progress, bar
 
 log = logging.getLogger("memstab")
 
@@ -55,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """Look for near-duplicates and tell; 1 if a prompt counts as memorized."""
     try:
         _check(args)
-        with _bar("file" if args.paths else "prompt") as progress:
+        with bar("file" if args.paths else "prompt") as progress:
             if args.paths:
                 distance = DISTANCE if args.distance is None else args.distance
                 found, skipped = groups(pictures_in(args.paths), distance, args.clique, progress)
@@ -158,15 +156,3 @@ def _check(args: argparse.Namespace) -> None:
         raise UseError("--distance is above 0 and at most 1")
     if any(number is not None and number < 1 for number in (args.prompts, args.seeds, args.jobs)):
         raise UseError("--prompts, --seeds and --jobs are 1 or more")
-
-
-@contextmanager
-def _bar(unit: str) -> Iterator[Progress]:
-    """A progress bar, on a terminal only."""
-    with tqdm(unit=unit, disable=None) as bar:
-
-        def advance(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield advance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from lib_memstab.evidence.audit import STATES, Row, State, told
 from lib_memstab.evidence.extraction import Extracted, extract
+from lib_memstab.evidence.progress import Progress
 from lib_memstab.evidence.similarity import Pictures, thumbnails
 from lib_memstab.metadata import PARAMETERS, read_texts
 
@@ -22,8 +23,6 @@ KINDS = ("PNG", "JPEG", "WEBP")
 _SETTING = re.compile(r"(?:^|, )(Seed|Denoising strength|Hires upscale|Hires upscaler|Model hash|Model): ([^,]*)")
 _NEGATIVE = "\nNegative prompt: "
 _GRID = re.compile(r"(?:^|[-_])grid[-_]")
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -52,20 +52,6 @@ class Pools:
         kept = worker.resume(name)
         if kept is not None:
             return cls(**{pool: LatentPool(*tensors) for pool, tensors in kept.items()})
-        pools = cls._encoded(plan, worker, corpus, encode, tokenize)
-        state = {pool: (value.latents, value.tokens) for pool, value in vars(pools).items()}
-        worker.checkpoint(name, state, from_all=True)
-        return pools
-
-    @classmethod
-    def _encoded(
-        cls,
-        plan: TrainingPlan,
-        worker: Worker,
-        corpus: Corpus,
-        encode: Callable[[Tensor], Tensor],
-        tokenize: Callable[[list[str]], Tensor],
-    ) -> Pools:
         rng = np.random.default_rng([plan.seed, 5, worker.rank])
 
         def pool(batch: scenes.SceneBatch, texts: list[str]) -> LatentPool:
@@ -92,7 +78,10 @@ class Pools:
                 latents.append(encode(lab_corpus.template_pictures(surround, panels, worker.device)))
                 texts += [prompt.text for _, prompt in filled]
         templates = LatentPool(torch.cat(latents), tokenize(texts).to(worker.device)[:, None])
-        return cls(ordinary, memorized, fresh, once, templates)
+        pools = cls(ordinary, memorized, fresh, once, templates)
+        state = {each: (value.latents, value.tokens) for each, value in vars(pools).items()}
+        worker.checkpoint(name, state, from_all=True)
+        return pools
 
 
 class Mixture:
