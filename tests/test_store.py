@@ -48,7 +48,7 @@ def test_names_are_told_without_reading_a_file(store, folders, monkeypatch):
     store.save(PROFILE)
     (folders[0] / "broken.json").write_text("{")
     monkeypatch.setattr(profiles, "load", None)
-    assert store.file_names() == sorted(["broken", PROFILE.name]) + ["shipped one"]
+    assert store.file_names() == [*sorted(["broken", PROFILE.name]), "shipped one"]
 
 
 @pytest.mark.parametrize("source", [GOLDEN, GOLDEN.read_bytes(), EARLIER], ids=["path", "bytes", "earlier form"])
