@@ -228,7 +228,9 @@
             if (this.watched.has(root)) return;
             this.watched.add(root);
             const attributeFilter = root.id === "lightboxModal" ? ["src", "style"] : ["src"];
-            this.changes.observe(root, {subtree: true, attributes: true, attributeFilter});
+            // Nor is a field's picture to keep the badge of the one before until the WebUI tells of it.
+            const childList = root.matches(GIVEN);
+            this.changes.observe(root, {subtree: true, childList, attributes: true, attributeFilter});
             this.sizes.observe(root);
         }
 
