@@ -16,7 +16,7 @@ from typing import Any
 
 from lib_memstab.cli import BAD_USE, FINDING, UseError, columns
 from lib_memstab.evidence.audit import pictures_in
-from lib_memstab.evidence.audit_command import shown
+from lib_memstab.evidence.audit_table import shown
 from lib_memstab.evidence.extract_folder import Group, Skipped, by_evidence, groups
 from lib_memstab.evidence.extraction import CLIQUE, DISTANCE
 from lib_memstab.evidence.progress import Progress, bar

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib_memstab.evidence import audit_command
 from lib_memstab.evidence.audit import STATES
+from lib_memstab.evidence.audit_table import HEADS
 from lib_memstab.host.tab import catalogue
 from lib_memstab.host.tab.form import FIELDS, NO_TEXT
 from lib_memstab.settings import TABLE
@@ -135,6 +135,6 @@ def visible() -> list[str]:
     options = [text for one in OPTIONS for text in (one.label, f"({one.help})", *one.choices)]
     refusals = [NO_TEXT, catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE]
     here = [text for name, text in globals().items() if name.isupper() and isinstance(text, str)]
-    heads = [*catalogue.HEADS, *audit_command.HEADS, *STATES]
+    heads = [*catalogue.HEADS, *HEADS, *STATES]
     every = [*settings, *fields, *heads, *refusals, *options, *NOTES.values(), *here]
     return list(dict.fromkeys(every))

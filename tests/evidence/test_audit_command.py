@@ -12,7 +12,7 @@ import pytest
 
 from lib_memstab import cli
 from lib_memstab.evidence.audit import Row
-from lib_memstab.evidence.audit_command import shown, to_csv
+from lib_memstab.evidence.audit_table import shown, to_csv
 from tests.evidence.pictures import png
 from tests.test_badge import CASES
 

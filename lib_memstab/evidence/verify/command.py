@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from lib_memstab.cli import BAD_USE, FINDING, UseError, columns
 from lib_memstab.core.report import DEFAULT_SENSITIVITY
-from lib_memstab.evidence.audit_command import shown as printable
+from lib_memstab.evidence.audit_table import shown as printable
 from lib_memstab.evidence.descriptors import Descriptor, DescriptorError, chosen
 from lib_memstab.evidence.prompt_lists import PromptList, PromptListError, read_list
 from lib_memstab.evidence.similarity_command import SSCD_HELP

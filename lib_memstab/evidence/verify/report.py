@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lib_memstab.core.files import write_whole
-from lib_memstab.evidence.audit_command import csv_table
+from lib_memstab.evidence.audit_table import csv_table
 from lib_memstab.evidence.prompt_lists import PromptList
 from lib_memstab.evidence.verify.figures import contradicts
 from lib_memstab.evidence.verify.outcomes import FIRST, Shown

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from lib_memstab.core.files import write_whole
 from lib_memstab.evidence.audit import STATES, Row, State, audit, summary
-from lib_memstab.evidence.audit_command import HEADS, cells, to_csv, to_jsonl
+from lib_memstab.evidence.audit_table import HEADS, cells, to_csv, to_jsonl
 from lib_memstab.host.audit import ForbiddenError, read_audit
 from lib_memstab.host.tab.markup import sentence, table
 from lib_memstab.host.wording import EVERYTHING, NO_FOLDERS, NO_PICTURES
