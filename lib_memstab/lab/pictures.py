@@ -106,7 +106,7 @@ def rates_figure(series: Mapping[str, Sequence[tuple[float, int, int]]], support
     """
     figure, axes = _axes(6.4, 4.8)
     floor = 0.3 * min(1 / sensitivity for rates in series.values() for sensitivity, _, _ in rates)
-    axes.plot([floor, 1], [floor, 1], color=INK, linewidth=1, linestyle=":", label="observed as stated")
+    axes.plot([floor, 1], [floor, 1], color=INK, linewidth=1, linestyle=":", label="as stated")
     for (name, rates), (color, _, marker, _) in zip(series.items(), STYLES, strict=False):
         stated = np.array([1 / sensitivity for sensitivity, _, _ in rates])
         observed = np.array([flagged / count for _, flagged, count in rates])
@@ -118,7 +118,7 @@ def rates_figure(series: Mapping[str, Sequence[tuple[float, int, int]]], support
         color=INK,
         linewidth=1.2,
         linestyle="--",
-        label=f"1 in {supported:g}; beyond it, left, by the tail",
+        label=f"1 in {supported:g}",
     )
     axes.set_xscale("log")
     axes.set_yscale("log")
