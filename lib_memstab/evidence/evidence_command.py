@@ -106,14 +106,17 @@ def attacked(found: Mapping[str, Any]) -> list[Line]:
 
 
 def rivalled(found: Mapping[str, Any]) -> list[Line]:
-    """Of `bench --rivals`: ours beside the best of the others."""
+    """Of `bench --rivals`: ours beside the best of the others.
+
+    Of mitigations, those that keep at least half as many captions: without the prompt at all no copy is left either.
+    """
     ranked = {row["method"]: row["detection"]["auc"][-1] for row in found["rows"] if row["detection"]}
-    left = {row["method"]: row["mitigation"]["copies"] for row in found["rows"] if row["mitigation"]}
+    left = {row["method"]: row["mitigation"] for row in found["rows"] if row["mitigation"]}
     ours = next(name for name in ranked if name.startswith("MemStab"))
     own = next(name for name in left if name.startswith("MemStab"))
     best = max((name for name in ranked if name != ours), key=ranked.__getitem__)
-    others = [name for name in left if name != own and left[name][0] < left[name][1]]
-    least = min(others, key=lambda name: left[name][0], default=own)
+    keeping = [name for name in left if name != own and 2 * left[name]["fits"][0] >= left[own]["fits"][0]]
+    least = min(keeping, key=lambda name: left[name]["copies"][0])
     return [
         Line(
             f"AUC over all steps beside the best rival, {best}",
@@ -122,10 +125,10 @@ def rivalled(found: Mapping[str, Any]) -> list[Line]:
             ranked[ours] > ranked[best] - 0.01,
         ),
         Line(
-            f"copies left beside the rival that leaves fewest, {least}",
-            "{} of {}".format(*left[least]),
-            "{} of {}".format(*left[own]),
-            left[own][0] <= left[least][0],
+            f"copies left beside the best rival that keeps the caption, {least}",
+            "{} of {}".format(*left[least]["copies"]),
+            "{} of {}".format(*left[own]["copies"]),
+            left[own]["copies"][0] <= left[least]["copies"][0],
         ),
     ]
 
@@ -186,7 +189,7 @@ def run(args: argparse.Namespace) -> int:
 
 def words(lines: Sequence[Line]) -> str:
     """The table for a terminal."""
-    heads = ("claim", "without MemStab", "with MemStab", "holds")
+    heads = ("claim", "without MemStab, or the rival", "with MemStab", "holds")
     rows = [(line.what, line.without or "-", line.with_it, "yes" if line.holds else "NO") for line in lines]
     return columns([heads, *rows])
 
