@@ -53,22 +53,26 @@ def other_seeds(seeds: Sequence[int], used: Collection[int], images: Collection[
 def _sampled(p: Any, job: Job, host: Host, sample: Callable[[Sequence[int]], Any]) -> Any:
     """The batch's samples, those of flagged images from other seeds as far as the mode says so."""
     samples = sample(p.seeds)
-    while images := job.to_retry(p.seeds):
-        try:
-            _reseed(p, host, other_seeds(p.seeds, p.all_seeds, images))
-        except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
-            job.give_up(error)
-            break
+    while images := _reseeded(p, job, host):
         log.info("MemStab: flagged, so sampled again with seed %s", ", ".join(str(p.seeds[image]) for image in images))
         samples = _taken_over(samples, sample(p.seeds), images)
     return samples
 
 
-def _reseed(p: Any, host: Host, seeds: list[int]) -> None:
-    host.reseed(p, seeds)
-    first = p.iteration * p.batch_size
-    p.seeds = seeds
-    p.all_seeds[first : first + len(seeds)] = seeds
+def _reseeded(p: Any, job: Job, host: Host) -> list[int]:
+    """The images that are to be sampled again, which have other seeds now; none where that cannot be done."""
+    try:
+        images = job.to_retry(p.seeds)
+        if images:
+            seeds = other_seeds(p.seeds, p.all_seeds, images)
+            host.reseed(p, seeds)
+            first = p.iteration * p.batch_size
+            p.seeds = seeds
+            p.all_seeds[first : first + len(seeds)] = seeds
+    except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
+        job.give_up(error)
+        return []
+    return images
 
 
 def _taken_over(samples: Any, others: Any, images: Collection[int]) -> Any:

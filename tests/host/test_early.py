@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import torch
 
 from lib_memstab import badge
 from lib_memstab.core.report import Attempt
@@ -114,7 +115,7 @@ def test_retries_work_with_a_hires_pass_and_in_img2img(extension):
     [picture] = extension.sample([REPLAY], RETRY, hires=True, fresh_seeds=(FIRST + 1,))
     assert picture.report.verdict == "clear"
     assert [one.name for one in picture.report.passes] == ["base", "hires"]
-    start = standin.torch.zeros(1, *standin.SHAPE)
+    start = torch.zeros(1, *standin.SHAPE)
     [picture] = extension.sample([REPLAY], RETRY, init_latent=start, fresh_seeds=(FIRST + 1,))
     assert picture.report.verdict == "clear"
     assert [one.seed for one in picture.report.attempts] == [FIRST]
@@ -165,6 +166,18 @@ def test_a_host_that_cannot_sample_again_is_told_once(extension, monkeypatch, ca
     assert picture.report.verdict == "not measured"
     assert "no such noise" in picture.report.reason
     assert caplog.text.count("MemStab cannot measure this job") == 1
+
+
+def test_an_error_in_what_follows_a_sampling_leaves_the_picture(extension, monkeypatch):
+    def fail(seeds):
+        raise RuntimeError("no reports")
+
+    [off] = extension.sample([PLAIN])
+    monkeypatch.setattr("lib_memstab.host.job.Job.to_retry", lambda self, seeds: fail(seeds))
+    [picture] = extension.sample([PLAIN], RETRY)
+    assert torch.equal(picture.latent, off.latent)
+    assert picture.report.verdict == "not measured"
+    assert "no reports" in picture.report.reason
 
 
 def test_another_extensions_own_sample_is_kept(extension):
