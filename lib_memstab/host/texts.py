@@ -1,4 +1,8 @@
-"""A pass's texts step by step: which rows are the user's words, and the prompts read in windows."""
+"""A pass's texts step by step: which rows are the user's words, and the prompts read in windows.
+
+The host's texts come in chunks of as many rows as the empty prompt has. Rows before the first chunk are no text: by one
+of them ControlNet tells rows with a prompt from those with the negative one. They stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ class PassTexts:
         self._known: dict[str, tuple[list[Chunk], Tensor | None]] = {}
         self._rows: dict[tuple[tuple[str, ...], int], TextRows] = {}
         self._empty: Tensor | None = None
+        self._chunk_rows = 0
 
     def rows(self, step: int, text: Tensor, owner: Tensor) -> TextRows:
         """What may be replaced in the text rows [R, T, D] of this step; `owner` [R] says whose they are.
@@ -40,8 +45,10 @@ class PassTexts:
 
     def _put_together(self, current: Sequence[str], text: Tensor, owner: Tensor) -> TextRows:
         known = {one: self._of(one) for one in dict.fromkeys(current)}
-        masks = [self._mask(known[one][0], text.shape[1]) for one in current]
-        rows = TextRows(self._empty_rows(text), torch.tensor(masks).to(text.device), owner)
+        empty = self._empty_rows(text)
+        before = text.shape[1] % self._chunk_rows
+        masks = [[True] * before + self._mask(known[one][0], text.shape[1] - before) for one in current]
+        rows = TextRows(empty, torch.tensor(masks).to(text.device), owner)
         swapped = end_swapped(text, rows, torch.ones(1, device=text.device))
         # What cannot be read in pieces has its end swapped and, where that is not enough, is the empty prompt.
         halves, glimpses = swapped.clone(), rows.empty.expand_as(text).clone()
@@ -49,7 +56,8 @@ class PassTexts:
             read_rows = known[one][1]
             if read_rows is not None:
                 halves[index] = glimpses[index] = rows.empty[0]
-                halves[index, : read_rows.shape[1]], glimpses[index, : read_rows.shape[1]] = read_rows.to(text)
+                places = slice(before, before + read_rows.shape[1])
+                halves[index, places], glimpses[index, places] = read_rows.to(text)
         return replace(rows, halves=halves, glimpses=glimpses)
 
     def _of(self, text: str) -> tuple[list[Chunk], Tensor | None]:
@@ -75,8 +83,9 @@ class PassTexts:
         """The empty prompt's rows, repeated chunk by chunk to the length of the job's texts."""
         if self._empty is None or self._empty.shape[1] != text.shape[1]:
             empty = self._host.empty_text().to(text)
-            chunks, rest = divmod(text.shape[1], empty.shape[1])
-            if rest or empty.shape[2] != text.shape[2]:
+            self._chunk_rows = empty.shape[1]
+            chunks, before = divmod(text.shape[1], self._chunk_rows)
+            if not chunks or empty.shape[2] != text.shape[2]:
                 raise HostError("the empty prompt's text does not fit the job's")
-            self._empty = empty.repeat(1, chunks, 1)
+            self._empty = torch.cat([text[:1, :before], empty.repeat(1, chunks, 1)], dim=1)
         return self._empty

@@ -30,12 +30,27 @@ def test_the_empty_prompt_is_repeated_for_prompts_of_several_chunks(bare):
     assert rows.words.sum(1).tolist() == [76 + 16, 2]
 
 
+def test_rows_before_the_first_chunk_stay_as_controlnet_put_them(bare):
+    prompts = ["some words", "word " * 80]
+    plain, marked = torch.randn(2, 2 * TOKENS, 4), torch.full((2, 1, 4), -300.0)
+    owner = torch.tensor([0, 1])
+    without = PassTexts(bare.host, prompts, 20, None).rows(0, plain, owner)
+    rows = PassTexts(bare.host, prompts, 20, None).rows(0, torch.cat([marked, plain], 1), owner)
+    assert rows.words[:, 0].all()
+    assert torch.equal(rows.words[:, 1:], without.words)
+    assert torch.equal(rows.empty, torch.cat([marked[:1], without.empty], 1))
+    assert torch.equal(rows.halves, torch.cat([marked, without.halves], 1))
+    assert torch.equal(rows.glimpses, torch.cat([marked, without.glimpses], 1))
+
+
 def test_other_texts_than_the_prompts_are_refused(bare):
     texts = PassTexts(bare.host, ["one"], 20, None)
     with pytest.raises(HostError, match="2 texts where the prompts have 1"):
         texts.rows(0, torch.zeros(2, TOKENS, 4), torch.tensor([0, 0]))
     with pytest.raises(HostError, match="does not fit"):
         texts.rows(0, torch.zeros(1, TOKENS, 9), torch.tensor([0]))
+    with pytest.raises(HostError, match="does not fit"):
+        texts.rows(0, torch.zeros(1, TOKENS - 1, 4), torch.tensor([0]))
 
 
 def test_prompts_are_read_in_windows_chunk_by_chunk(bare):
