@@ -38,6 +38,10 @@ class Detector:
         late: nothing could be measured above `LATE` of the first noise level: a path whose beginning is unknown cannot
             be held against the region, and scores nothing.
         steps: what `update` returned, evaluation by evaluation.
+
+    A negative prompt takes away from the pull that is measured, or adds to it: ordinary paths spread widely then, and
+    replays hide among them. So the beginning of such a path (`core.beginning`) is measured against no prompt at all and
+    held against paths without a negative prompt; the rest, as it was guided.
     """
 
     LATE: ClassVar[float] = 0.6
@@ -45,40 +49,60 @@ class Detector:
 
     def __init__(self, region: Region, threshold: float, guidance: float, negative: bool = False) -> None:
         self.region, self.threshold = region, threshold
-        self._log_starts, self._tables = region.tables(guidance, negative)
+        self._tables = [region.tables(guidance, kind) for kind in dict.fromkeys((negative, False))]
         self.steps: list[Step] = []
-        self._path, self._hardest = PathLength(), PathLength()
+        self._path, self._plain, self._hardest = PathLength(), PathLength(), PathLength()
 
     def _begin(self, like: Tensor) -> None:
         self._grid = torch.as_tensor(self.region.log_sigma, dtype=torch.float32).to(like.device)
-        starts = torch.as_tensor(self._log_starts, dtype=torch.float32).to(like.device)
-        self._table = at_start(starts, torch.as_tensor(self._tables, dtype=torch.float32).to(like.device), like)
+        tables = []
+        for starts, table in self._tables:
+            places, values = (torch.as_tensor(part, dtype=torch.float32).to(like.device) for part in (starts, table))
+            tables.append(at_start(places, values, like))
+        self._table, self._plain_table = tables[0], tables[-1]
         self.score = torch.full_like(like, -torch.inf)
         self.measured, self.outside_count = torch.zeros_like(like), torch.zeros_like(like)
         self.first_outside = torch.full_like(like, -1)
         self.broken, self.late = (torch.zeros_like(like, dtype=torch.bool) for _ in range(2))
         self._first = like
 
-    def update(self, measurement: Measurement, hardest: Tensor | None = None) -> Step:
+    def update(
+        self,
+        measurement: Measurement,
+        hardest: Tensor | None = None,
+        plain: Measurement | None = None,
+        held: bool = False,
+    ) -> Step:
         """Take one evaluation of the batch.
 
         `hardest` [B]: where a prompt has several parts, the update norm of the one that pulls hardest. Its path counts
         where it is longer, down to `EARLY` of the first noise level; below that every part pulls hard, at a picture
         that the others made.
+        `plain`: the evaluation measured against no prompt where `measurement` is against a negative one; by it the
+        images are judged, and `hardest` is against no prompt too. `held`: between two such evaluations, the verdict of
+        the last one holds.
         """
         if not self.steps:
             self._begin(measurement.sigma)
         length = self._path.update(measurement.sigma, measurement.update_norm(), measurement.valid)
+        valid, table = measurement.valid, self._table
+        if plain is not None:
+            valid, table = plain.valid, self._plain_table
+            length = self._plain.update(plain.sigma, plain.update_norm(), valid)
         if hardest is not None:
-            parts = self._hardest.update(measurement.sigma, hardest, measurement.valid)
+            parts = self._hardest.update(measurement.sigma, hardest, valid)
             early = measurement.sigma >= self.EARLY * self._first
             length = torch.where(early, torch.maximum(length, parts), length)
-        mean, deviation = interpolate(self._grid, self._table, measurement.sigma)
+        mean, deviation = interpolate(self._grid, table, measurement.sigma)
         self.late = self.late | ((self.measured == 0) & (measurement.sigma < self.LATE * self._first))
-        excess = torch.where(measurement.valid & ~self.late, (length.log() - mean) / deviation, -torch.inf)
+        excess = (length.log() - mean) / deviation
+        if held and self.steps:
+            last = self.steps[-1]
+            length, mean, deviation, excess = last.length, last.mean, last.deviation, last.excess
+        excess = torch.where(valid & ~self.late, excess, -torch.inf)
         outside = excess > self.threshold
         self.score = torch.maximum(self.score, excess)
-        self.measured = self.measured + measurement.valid
+        self.measured = self.measured + valid
         self.broken = self.broken | ~measurement.finite
         self.first_outside = torch.where(
             outside & (self.outside_count == 0), float(len(self.steps)), self.first_outside

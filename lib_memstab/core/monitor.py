@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from lib_memstab import __version__
-from lib_memstab.core.detection import Detector
+from lib_memstab.core.beginning import Beginning
+from lib_memstab.core.detection import Detector, Step
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.region import Region
 from lib_memstab.core.report import (
@@ -28,6 +30,10 @@ from lib_memstab.core.report import (
 from lib_memstab.core.suppression import Evaluate, Evaluation, Flags, Rule, TextRows, spread
 
 log = logging.getLogger("memstab")
+
+WithoutPrompt = Callable[[], tuple[Tensor, Tensor | None]]
+"""Noise prediction [B, C, H, W] without any prompt, at one extra evaluation, where the other is of a negative prompt;
+and, of prompts with several parts, the update norm [B] of the one that pulls hardest, against it."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,8 @@ class Monitor:
         self.heat: Tensor | None = None
         self.evaluations = 0
         self._text: Tensor | None = None
+        self._beginning = Beginning() if negative else None
+        self._anew = False
 
     @property
     def acts(self) -> bool:
@@ -116,33 +124,58 @@ class Monitor:
         guidance: float | None = None,
         judged: Tensor | None = None,
         hardest: Tensor | None = None,
+        without: WithoutPrompt | None = None,
     ) -> Tensor:
         """After an evaluation: the guided noise prediction to go on with; `eps` [B, C, H, W] if nothing is flagged.
 
         `guidance` is the scale this evaluation was guided with, if it is not the job's. `judged` is the conditional
         prediction that an image is judged by, if that is not `eps_cond`: the parts' mean, where a prompt has several;
-        `hardest` [B] is then the update norm of the part that pulls hardest.
+        `hardest` [B] is then the update norm of the part that pulls hardest. `without` is called at the beginning of a
+        job with a negative prompt; if there is none, `evaluate` does the same, for prompts of one part.
         """
         self.evaluations += 1
         if self.reason is not None or self.detector is None:
             return eps
         try:
             scale = self.guidance if guidance is None else guidance
-            measured = measure(sigma, eps_cond if judged is None else judged, eps_uncond)
+            judged = eps_cond if judged is None else judged
+            measured = measure(sigma, judged, eps_uncond)
             found = Evaluation(x, sigma, eps_cond, eps_uncond, eps, scale, self._text, evaluate, measured)
-            return self._judge(found, hardest)
+            if self._beginning is not None and without is None and evaluate is not None and self.rows is not None:
+                empty = self.rows.empty.to(x).expand(len(x), -1, -1)
+                without = lambda: (evaluate(x, sigma, empty), None)  # noqa: E731
+            return self._measure(found, judged, hardest, without)
         except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
             self._give_up(error)
             return eps
 
-    def _judge(self, evaluation: Evaluation, hardest: Tensor | None) -> Tensor:
+    def _measure(
+        self, evaluation: Evaluation, judged: Tensor, hardest: Tensor | None, without: WithoutPrompt | None
+    ) -> Tensor:
+        """The evaluation against the negative prompt, or at the beginning against no prompt."""
         assert self.detector is not None
-        step = self.detector.update(evaluation.measured, hardest)
+        guided, pull = evaluation.measured, judged - evaluation.eps_uncond
+        phase = "over" if self._beginning is None or without is None else self._beginning.at(evaluation.sigma)
+        if phase == "over" or without is None:
+            found = replace(evaluation, anew=self._anew)
+            self._anew = False
+            return self._judge(found, self.detector.update(guided, hardest), pull)
+        self._anew = True
+        if phase == "held":
+            unknown = replace(guided, valid=torch.zeros_like(guided.valid))
+            return self._judge(replace(evaluation, measured=unknown), self.detector.update(guided, held=True), pull)
+        eps_plain, hardest = without()
+        plain = measure(evaluation.sigma, judged, eps_plain)
+        step = self.detector.update(guided, hardest, plain)
+        return self._judge(replace(evaluation, measured=plain), step, judged - eps_plain)
+
+    def _judge(self, evaluation: Evaluation, step: Step, delta: Tensor) -> Tensor:
+        assert self.detector is not None
         excess = step.excess
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
         threshold = self.detector.threshold
         self.flagged = before | (excess > threshold)
-        pull = heat(evaluation.eps_cond - evaluation.eps_uncond)
+        pull = heat(delta)
         new = spread(self.flagged & ~before, pull) > 0
         self.heat = torch.where(new, pull, torch.zeros_like(pull) if self.heat is None else self.heat)
         flags = Flags(
@@ -171,6 +204,7 @@ class Monitor:
             return [self._report("not measured", reason, profile, host, partial)] * count
         suppressed = torch.zeros_like(detector.score) if self.suppressed is None else self.suppressed
         extra = torch.zeros_like(detector.score) if self.rule.extra is None else self.rule.extra
+        extra = extra + (0 if self._beginning is None else self._beginning.evaluations)
         facts = torch.stack(
             [detector.score, detector.measured, detector.outside_count, detector.first_outside, suppressed, extra]
         )

@@ -72,7 +72,8 @@ class Flags:
 class Evaluation:
     """One denoiser evaluation: x = x0 + sigma noise, predictions [B, C, H, W], sigma [B], the guidance scale in use.
 
-    `measured` is its measurement.
+    `measured` is its measurement, as it is judged; `anew`: against something else than the evaluations before it, so
+    that paths begin anew.
     """
 
     x: Tensor
@@ -84,6 +85,7 @@ class Evaluation:
     text: Tensor | None
     evaluate: Evaluate | None
     measured: Measurement
+    anew: bool = False
 
 
 def spread(values: Tensor, like: Tensor) -> Tensor:
@@ -276,6 +278,8 @@ class Windows(Recalling):
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         measured = evaluation.measured
+        if evaluation.anew:
+            self._path = PathLength()
         length = self._path.update(measured.sigma, measured.update_norm(), measured.valid)
         outside = flags.before & (length > flags.centre * (flags.once_in_100 * flags.deviation).exp())
         self._again = outside if self._again is None else self._again | outside

@@ -72,6 +72,34 @@ class WebUI:
             empty = shared.sd_model.get_learned_conditioning([""])
         return empty["crossattn"] if isinstance(empty, dict) else empty
 
+    def no_prompt(self, params: Any) -> dict[str, Tensor]:
+        """What the text model makes of no prompt, by name, [1, ...] each; SDXL's has a vector beside the text.
+
+        In front of the text stays what stands in front of the negative prompt's, see `texts`.
+        """
+        own, (height, width) = params.text_uncond, params.x.shape[2:]
+        empty = prompt_parser.SdConditioning([""], is_negative_prompt=True, width=8 * width, height=8 * height)
+        with torch.no_grad(), devices.autocast():
+            text = shared.sd_model.get_learned_conditioning(empty)
+        named = dict(text) if isinstance(text, dict) else {"crossattn": text}
+        rows = named["crossattn"]
+        before = (own["crossattn"] if isinstance(own, dict) else own)[:1]
+        before = before[:, : before.shape[1] % rows.shape[1]]
+        return {**named, "crossattn": torch.cat([before.to(rows), rows], dim=1)}
+
+    def without_prompt(self, params: Any, text: dict[str, Tensor], count: int) -> Tensor:
+        """The predictions of the last `count` rows by one more call of the inner model."""
+        rows = {name: value.expand(count, *value.shape[1:]) for name, value in text.items()}
+        images = {"c_concat": [params.image_cond[-count:]]}
+        if shared.sd_model.model.conditioning_key == "crossattn-adm":
+            images = {"c_adm": params.image_cond[-count:]}
+        conditions = rows if isinstance(params.text_uncond, dict) else {"c_crossattn": [rows["crossattn"]]}
+        with torch.no_grad():
+            found: Tensor = params.denoiser.inner_model(
+                params.x[-count:], params.sigma[-count:], cond={**conditions, **images}
+            )
+        return found
+
     def chunks(self, text: str) -> list[Chunk]:
         """A text's chunks, with emphasis as weights; end marks pad them."""
         tokenizer = self._tokenizer()

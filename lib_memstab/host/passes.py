@@ -23,7 +23,7 @@ from lib_memstab.core.report import ImageReport, ProfileUse
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, spread
 from lib_memstab.host.facts import Applied, PassFacts, Taught
 from lib_memstab.host.port import Host, HostError
-from lib_memstab.host.rows import Parts, read
+from lib_memstab.host.rows import Parts, Rows, hardest, predictions, read
 from lib_memstab.host.texts import PassTexts
 
 log = logging.getLogger("memstab")
@@ -55,6 +55,7 @@ class Pass:
         self._monitor: Monitor | None = None
         self._texts: PassTexts | None = None
         self._parts: Parts | None = None
+        self._no_prompt: Any = None
         self._failed: str | None = None
         self._ended: str | None = None
         # What LoRAs pull is not the checkpoint's.
@@ -158,6 +159,7 @@ class Pass:
             guidance=scale,
             judged=rows.judged,
             hardest=rows.hardest,
+            without=lambda: self._without(params, rows, parts, alphas),
         )
         if ours is plain or monitor.flagged is None:
             return
@@ -168,6 +170,15 @@ class Pass:
                 change = change * denoiser.nmask
         acting = spread(monitor.flagged & ~rows.copied, guided.x) > 0
         guided.x = torch.where(acting, guided.x + change.to(guided.x.dtype), guided.x)
+
+    def _without(self, params: Any, rows: Rows, parts: Parts, alphas: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """See `monitor.WithoutPrompt`."""
+        count = parts.count
+        if self._no_prompt is None:
+            self._no_prompt = self._host.no_prompt(params)
+        out = self._host.without_prompt(params, self._no_prompt, count)
+        eps = predictions(params.x[-count:], params.sigma[-count:], out, alphas)
+        return eps, hardest(rows.with_prompt, rows.sigma, eps, parts)
 
     def reports(self, count: int) -> list[ImageReport]:
         """What there is to tell of each of the batch's images."""

@@ -43,6 +43,14 @@ class Host(Protocol):
     def empty_text(self) -> Tensor:
         """The empty prompt's text features, [1, T, D]."""
 
+    def no_prompt(self, params: Any) -> Any:
+        """The text of no prompt at all, for `without_prompt` in the pass of which `params` is an evaluation."""
+
+    def without_prompt(self, params: Any, text: Any, count: int) -> Tensor:
+        """The model's predictions [B, C, H, W] without any prompt, of the evaluation `params` that just was: its last
+        `count` rows once more, as an extra evaluation of which no callback hears.
+        """
+
     def chunks(self, text: str) -> list[Chunk]:
         """A text's chunks as the host encodes them."""
 

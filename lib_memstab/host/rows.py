@@ -57,6 +57,7 @@ class Rows:
     as no ordinary prompt does; their mean does not. A replay can hide in it behind an ordinary part, so
     `hardest` is the update norm [B] of the part that pulls hardest, whatever its weight; None where each has one part.
     `copied`, bool [B]: the host skipped the evaluation without the prompt and repeated the other in its place.
+    `with_prompt` [R, C, H, W]: each part's own prediction.
     """
 
     x: Tensor
@@ -66,6 +67,25 @@ class Rows:
     judged: Tensor
     hardest: Tensor | None
     copied: Tensor
+    with_prompt: Tensor
+
+
+def hardest(with_prompt: Tensor, sigma: Tensor, without: Tensor, parts: Parts) -> Tensor | None:
+    """The update norm [B] of each image's part that pulls hardest, against `without` [B, C, H, W]; `sigma` [B].
+
+    None where each image has one part.
+    """
+    if parts.single:
+        return None
+    norm = measure(sigma[parts.owner], with_prompt, without[parts.owner]).update_norm()
+    # A part without weight has no share in the picture, and one with a negative weight leads away from its own.
+    norm = torch.where(parts.weight <= 0, torch.zeros_like(norm), norm)
+    return norm.new_zeros(parts.count).scatter_reduce(0, parts.owner, norm, "amax")
+
+
+def predictions(x: Tensor, level: Tensor, out: Tensor, alphas_cumprod: Tensor | None) -> Tensor:
+    """Noise predictions of rows as the host has them, all [N, ...]: of x0 over sigmas, else they are such already."""
+    return eps_from_denoised(x, out, level) if alphas_cumprod is None else out
 
 
 def alpha_at(alphas_cumprod: Tensor, timestep: Tensor) -> Tensor:
@@ -86,12 +106,12 @@ def read(x: Tensor, level: Tensor, out: Tensor, parts: Parts, alphas_cumprod: Te
     if len(out) != total or len(x) != total or len(level) != total:
         raise HostError(f"the host evaluated {len(out)} rows where the prompts ask for {total}")
     if alphas_cumprod is None:
-        sigma, eps = level, eps_from_denoised(x, out, level)
-        latents = x[-count:]
+        sigma, latents = level, x[-count:]
     else:
         alpha = alpha_at(alphas_cumprod.to(level.device), level)
-        sigma, eps = ((1 - alpha) / alpha).sqrt(), out
+        sigma = ((1 - alpha) / alpha).sqrt()
         latents = x[-count:] / spread(alpha[-count:].sqrt(), x)
+    eps = predictions(x, level, out, alphas_cumprod)
     with_prompt, without = eps[:-count], eps[-count:]
     first = torch.searchsorted(parts.owner, torch.arange(count, device=out.device))
     copied = (out[:-count][first] == out[-count:]).flatten(1).all(1)
@@ -103,10 +123,5 @@ def read(x: Tensor, level: Tensor, out: Tensor, parts: Parts, alphas_cumprod: Te
     # A copy says nothing about the prompt's pull: equal predictions are what the core does not measure.
     eps_cond = torch.where(spread(copied, eps) > 0, without, eps_cond)
     judged = eps_cond if parts.single else without + (eps_cond - without) / spread(parts.total, eps)
-    hardest = None
-    if not parts.single:
-        norm = measure(sigma[:-count], with_prompt, without[parts.owner]).update_norm()
-        # A part without weight has no share in the picture, and one with a negative weight leads away from its own.
-        norm = torch.where(parts.weight <= 0, torch.zeros_like(norm), norm)
-        hardest = norm.new_zeros(count).scatter_reduce(0, parts.owner, norm, "amax")
-    return Rows(latents, sigma[-count:], eps_cond, without, judged, hardest, copied)
+    pull = hardest(with_prompt, sigma[-count:], without, parts)
+    return Rows(latents, sigma[-count:], eps_cond, without, judged, pull, copied, with_prompt)

@@ -50,7 +50,10 @@ class Recorder:
 
     def after(self, params):
         """on_cfg_after_cfg."""
+        from lib_memstab.host.a1111 import WebUI
+
         opened, weights = self._opened
+        plain = WebUI().without_prompt(opened, WebUI().no_prompt(opened), len(weights)).double()
         count, out = len(weights), self._out.double()
         guided, row = out[-count:].clone(), 0
         scale = float(opened.denoiser.sampler.sampler_extra_args["cond_scale"])
@@ -64,6 +67,7 @@ class Recorder:
             "after",
             rows=len(params.x),
             gap=float((params.x.double() - guided).abs().max() / guided.abs().max()),
+            plain_gap=float((plain - out[-count:]).abs().max() / out[-count:].abs().max()),
             rms=float(out[-count:].pow(2).mean().sqrt()),
             rms_from_x0=float(noise.pow(2).mean().sqrt()),
         )

@@ -112,6 +112,11 @@ class Denoiser:
             self.alphas = ALPHAS
         self.skip_uncond_from = None
 
+    def inner_model(self, x, level, cond):
+        """The model itself, as a call by itself reaches it."""
+        assert len(cond["c_concat"][0]) == len(x)
+        return self.evaluate(x, level, cond["c_crossattn"][0])
+
     def evaluate(self, x, level, text, heard=1.0):
         """Rows' predictions: noise over timesteps, x0 over sigmas."""
         sigma = SIGMAS[level.long()] if self.sampler.timesteps else level
@@ -136,6 +141,7 @@ class Denoiser:
             sigma=torch.cat([level[owner], level]),
             text_cond=text,
             text_uncond=torch.stack(unconds),
+            image_cond=torch.zeros(len(owner) + len(x), 5, 1, 1),
             denoiser=self,
         )
         for call in self.callbacks.denoiser:
@@ -367,6 +373,7 @@ def install(monkeypatch):
         cond_stage_model=text,
         get_learned_conditioning=lambda texts: torch.stack([text.encode(one) for one in texts]),
         sd_checkpoint_info=types.SimpleNamespace(name_for_extra="stand-in", sha256="ab" * 32),
+        model=types.SimpleNamespace(conditioning_key="crossattn"),
         picture=torch.randn(SHAPE, generator=torch.Generator().manual_seed(3)) * 2,
     )
     state = types.SimpleNamespace(interrupted=False, skipped=False, sampling_step=0)
@@ -396,7 +403,7 @@ def install(monkeypatch):
         "rng": {"ImageRNG": ImageRNG},
         "sd_samplers": {"find_sampler_config": lambda name: types.SimpleNamespace(total_steps=lambda steps: steps)},
         "prompt_parser": {
-            "SdConditioning": list,
+            "SdConditioning": lambda prompts, **_: list(prompts),
             "get_multicond_prompt_list": parts,
             "get_learned_conditioning_prompt_schedules": lambda texts, steps, *_: [
                 timeline(one, steps) for one in texts

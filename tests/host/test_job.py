@@ -36,6 +36,29 @@ def test_detect_changes_nothing_and_suppress_only_what_is_flagged(extension, equ
     assert off[0].infotext == {}
 
 
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_a_negative_prompt_that_says_the_same_hides_nothing(extension, equal, sampler):
+    jobs = [
+        extension.sample([REPLAY, f"{PLAIN} AND {REPLAY}"], mode, negative="a replay of else", sampler=sampler)
+        for mode in (None, DETECT)
+    ]
+    assert all(equal(one, other) for one, other in zip(*jobs, strict=True))
+    reports = [one.report for one in jobs[1]]
+    assert [(one.verdict, one.steps.first_outside) for one in reports] == [("flagged", 1)] * 2
+    assert {one.extra_evaluations for one in reports} == {reports[0].extra_evaluations}
+    assert 1 <= reports[0].extra_evaluations <= 7
+    assert verdicts(extension.sample([PLAIN], DETECT, negative=OTHER, sampler=sampler)) == ["clear"]
+    assert extension.sample([PLAIN], DETECT)[0].report.extra_evaluations == 0
+
+
+def test_a_model_that_cannot_be_asked_without_a_prompt_leaves_the_picture(extension, equal, monkeypatch):
+    monkeypatch.setattr(standin.Denoiser, "inner_model", lambda *_, **__: 1 / 0)
+    off, on = (extension.sample([REPLAY], mode, negative="blurry")[0] for mode in (None, SUPPRESS))
+    assert equal(off, on)
+    assert on.report.verdict == "not measured"
+    assert "ZeroDivisionError" in on.report.reason
+
+
 def test_every_image_of_every_batch_has_its_own_badge(extension):
     prompts = [REPLAY, PLAIN, OTHER, REPLAY]
     pictures = extension.sample(prompts, DETECT, batch_size=2)
