@@ -33,6 +33,9 @@ Regions = dict[str, Region]
 """By mode."""
 
 NOISES = (0.1, 0.3, 0.6)
+FAULTS = "blurry, low quality, worst quality, bad anatomy, text, watermark, ugly"
+"""What users write in negative prompts."""
+
 COPY_NOISE = 0.25
 """Standard deviation of the noise in the bad copy that img2img starts from, in units of the range of its values."""
 
@@ -189,7 +192,9 @@ def _sampled_attacks() -> Iterator[Attack]:
         **{f"embedding noise, {scale:g} std": partial(_noised, scale) for scale in NOISES},
         **{name: partial(_worded, wording) for name, wording in WORDINGS.items()},
         "negative prompt": partial(_as_it_is, {"negative": "a red circle on a striped background"}),
-        "negative prompt: itself": _negative_itself,
+        "negative prompt: faults": partial(_as_it_is, {"negative": FAULTS}),
+        "negative prompt: its own half": partial(_negative_itself, True),
+        "negative prompt: itself": partial(_negative_itself, False),
         **{f"CFG {scale:g}": partial(_as_it_is, {"guidance": scale}) for scale in (1.0, 3.0, 12.0)},
         "DPM++ 2M Karras": partial(_as_it_is, {"sampler": "DPM++ 2M Karras"}),
         "Euler a": partial(_as_it_is, {"sampler": "Euler a"}),
@@ -216,10 +221,10 @@ def _sampled_attacks() -> Iterator[Attack]:
             yield Attack(name, "picture", run, control=not prompt, mode="img2img")
 
 
-def _negative_itself(model: LabModel, trials: Sequence[Trial]) -> Play:
-    """The prompt's own last half as negative prompt: it takes away from the pull that is measured."""
-    halves = [trial.text.split() for trial in trials]
-    return Play(job_of(trials, negative=[" ".join(one[len(one) // 2 :]) for one in halves]))
+def _negative_itself(half: bool, model: LabModel, trials: Sequence[Trial]) -> Play:
+    """The prompt, or its last half, as its own negative prompt: it takes away from the pull that guides."""
+    words = [trial.text.split() for trial in trials]
+    return Play(job_of(trials, negative=[" ".join(one[len(one) // 2 if half else 0 :]) for one in words]))
 
 
 def _gradient_attacks() -> Iterator[Attack]:

@@ -6,9 +6,13 @@ import random
 import numpy as np
 import pytest
 
+from lib_memstab.core import profile as profiles
 from lib_memstab.core.calibration import Recorder
 from lib_memstab.core.measurement import measure
-from lib_memstab.lab.experiment import load_lab_model
+from lib_memstab.core.monitor import Settings
+from lib_memstab.lab.attacks import FAULTS
+from lib_memstab.lab.attempts import Play, play
+from lib_memstab.lab.experiment import PROFILE, load_lab_model
 from lib_memstab.lab.sampling import Job, sample
 
 pytestmark = pytest.mark.e2e
@@ -44,6 +48,17 @@ def test_the_webui_measures_the_paths_that_the_lab_measures(calibrated, memorize
         assert np.allclose([float(sigma) for sigma, _, _ in watcher.lengths._curve], report.trace.sigma, rtol=1e-5)
         gaps.append(abs(np.log(ours / theirs)).max())
     # Both compute in float32 from the same half-precision weights: up to 8e-7 was seen, rounding and nothing else.
+    assert max(gaps) < 1e-5
+
+
+def test_the_webui_measures_the_paths_that_the_lab_measures_under_a_negative_prompt(calibrated, memorized, ordinary):
+    model, gaps = load_lab_model(), []
+    region = profiles.load(PROFILE).modes["txt2img"].region
+    for prompt in (*memorized[:3], *ordinary[:3]):
+        report = calibrated.one(prompt, {"mode": "detect"}, negative_prompt=FAULTS).report
+        _, [ours] = play(model, Play(Job([prompt], [1], negative=FAULTS)), region, Settings("detect"))
+        assert ours.extra_evaluations == report.extra_evaluations == 4
+        gaps.append(abs(np.log(np.array(ours.trace.norm) / np.array(report.trace.norm))).max())
     assert max(gaps) < 1e-5
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from lib_memstab.badge import read_png
+from lib_memstab.lab.attacks import FAULTS
 from lib_memstab.metadata import read_texts
 from tests.e2e.conftest import OTHER
 
@@ -222,6 +223,24 @@ def test_a_negative_prompt_and_cfg_1_are_measured(calibrated, memorized, ordinar
         plain, watched = (calibrated.one(ordinary[1], mode, **how) for mode in (None, {"sensitivity": 1000}))
         assert watched.report.verdict == "clear"
         assert watched.equals(plain)
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM", "DPM++ 2M"])
+def test_no_negative_prompt_hides_a_replay(calibrated, memorized, ordinary, known, sampler):
+    words = memorized[2].split()
+    for negative in (FAULTS, " ".join(words[len(words) // 2 :]), memorized[2]):
+        how = {"negative_prompt": negative, "sampler_name": sampler}
+        off, detect, suppress = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT, SUPPRESS))
+        assert detect.equals(off)
+        assert detect.report.verdict == "flagged"
+        assert 1 <= detect.report.extra_evaluations <= 7
+        assert not known.copied(suppress, memorized[2])
+    plain, watched = (
+        calibrated.one(ordinary[1], mode, negative_prompt=FAULTS, sampler_name=sampler)
+        for mode in (None, {"sensitivity": 1000})
+    )
+    assert watched.report.verdict == "clear"
+    assert watched.equals(plain)
 
 
 @pytest.mark.parametrize("wish", [{"interrupt_at": 9}, {"skip_at": 9}])
