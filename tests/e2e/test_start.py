@@ -23,8 +23,8 @@ LATER = {
 }
 """Texts that answer something."""
 CLOCK = Path(__file__).with_name("clock.py")
-MOST_MS = 150
-"""What a start may cost more with MemStab on a busy machine; 100 is the goal for one with nothing else to do."""
+MOST_MS = 100
+"""What a start may cost more with MemStab, also on a busy machine."""
 OWN = {"txt2img/MemStab/value": True, "img2img/Strength/value": 0.4}
 
 
