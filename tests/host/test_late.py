@@ -60,7 +60,7 @@ def test_nothing_is_made_before_it_is_asked_for_and_preparing_makes_it():
 def test_what_cannot_be_loaded_is_told_once_in_the_log_and_to_everyone_who_asks(broken, caplog):
     broken.prepare().join()
     for _ in range(3):
-        with pytest.raises(LateError, match="cannot import name 'Monitor'.*restart the WebUI"):
+        with pytest.raises(LateError, match=r"cannot import name 'Monitor'.*restart the WebUI"):
             broken()
     assert caplog.text.count("MemStab could not be loaded") == 1
     assert "Traceback" in caplog.text
