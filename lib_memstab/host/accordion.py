@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from modules.ui_components import InputAccordion
 from lib_memstab import badge
 from lib_memstab.core.report import AUTOMATIC
 from lib_memstab.host import preset_row, wording
+from lib_memstab.host.tab.markup import sentence
 from lib_memstab.presets import Presets
 from lib_memstab.settings import TABLE, TITLE, Setting, SettingsError, row
 
@@ -69,14 +69,14 @@ def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Be
     profile = fields["profile"]
 
     def look(wanted: str, *values: Any) -> Any:
-        return gr.update(choices=[AUTOMATIC, *behind.names()]), _line(behind.status(wanted, values))
+        return gr.update(choices=[AUTOMATIC, *behind.names()]), sentence(behind.status(wanted, values))
 
     def calibrating(*values: Any) -> Iterator[str]:
         yield from _calibrating(behind, values)
 
     check.click(look, [profile, *own], [profile, status], show_progress=False)
-    profile.change(lambda wanted, *values: _line(behind.status(wanted, values)), [profile, *own], [status])
-    enabled.change(lambda wanted, *values: _line(behind.status(wanted, values)), [profile, *own], [status])
+    profile.change(lambda wanted, *values: sentence(behind.status(wanted, values)), [profile, *own], [status])
+    enabled.change(lambda wanted, *values: sentence(behind.status(wanted, values)), [profile, *own], [status])
     calibrate.click(calibrating, own, [status], show_progress=False)
     stop.click(lambda: behind.calibrator().stop() and None, None, None)
     preset_row.connect(chooser, behind.presets, enabled, fields)
@@ -148,15 +148,11 @@ def _calibrating(behind: Behind, values: Sequence[Any]) -> Iterator[str]:
     try:
         plan = read_plan(body, behind.samplers(), behind.schedulers())
     except SettingsError as error:
-        yield _line(str(error))
+        yield sentence(str(error))
         return
     calibrator = behind.calibrator()
     calibrator.start(plan)
     while calibrator.busy:
-        yield _line(calibrator.progress.line())
+        yield sentence(calibrator.progress.line())
         time.sleep(POLL_SECONDS)
-    yield _line(calibrator.progress.message)
-
-
-def _line(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
+    yield sentence(calibrator.progress.message)
