@@ -120,15 +120,10 @@ class WebUI:
         """Raise what the WebUI's own callback raises when the user interrupts."""
         raise sd_samplers_common.InterruptedException
 
-    def reseed(self, p: Any, seeds: Sequence[int]) -> None:
-        """What the WebUI does before each batch; a hires pass or a refiner may have left another checkpoint loaded."""
-        sd_models.reload_model_weights()
-        if not p.disable_extra_networks:
-            with devices.autocast():
-                extra_networks.activate(p, p.extra_network_data)
-        sd_models.apply_alpha_schedule_override(p.sd_model, p)
+    def noise(self, p: Any, seeds: Sequence[int]) -> Any:
+        """What the WebUI draws a batch's noise from."""
         shape = (getattr(shared.sd_model, "latent_channels", 4), p.height // 8, p.width // 8)
-        p.rng = rng.ImageRNG(
+        return rng.ImageRNG(
             shape,
             seeds,
             subseeds=p.subseeds,
@@ -136,6 +131,15 @@ class WebUI:
             seed_resize_from_h=p.seed_resize_from_h,
             seed_resize_from_w=p.seed_resize_from_w,
         )
+
+    def reseed(self, p: Any, seeds: Sequence[int]) -> None:
+        """What the WebUI does before each batch; a hires pass or a refiner may have left another checkpoint loaded."""
+        sd_models.reload_model_weights()
+        if not p.disable_extra_networks:
+            with devices.autocast():
+                extra_networks.activate(p, p.extra_network_data)
+        sd_models.apply_alpha_schedule_override(p.sd_model, p)
+        p.rng = self.noise(p, seeds)
 
 
 def network_names(found: Mapping[str, Sequence[Any]] | None) -> tuple[str, ...]:
