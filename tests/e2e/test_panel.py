@@ -294,7 +294,7 @@ def test_a_dropped_picture_is_badged_and_carries_its_settings_to_img2img_inpaint
     close(page)
 
 
-def test_the_prompts_history_and_styles_leave_the_panel_as_it_is_or_restore_it(calibrated, opened, memorized):
+def test_the_prompts_history_restores_the_panel(calibrated, opened, memorized):
     """The WebUI's history is params.txt: pasting with an empty prompt reads the last job's parameters."""
     calibrated.one(memorized[2], {key: OWN[key] for key in ("mode", "sensitivity", "strength", "profile")})
     page = opened()
