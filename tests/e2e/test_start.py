@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lib_memstab.evidence import audit_table
 from lib_memstab.host import wording
 from lib_memstab.host.tab import catalogue, form
 from tests.e2e.conftest import ROOT, place_of, running
@@ -19,6 +20,7 @@ LATER = {
     *(wording.NOT_LOADED, wording.BUSY, wording.STOPPING, wording.IDLE, wording.DOWNLOAD, form.NO_TEXT),
     *(wording.HELD_BACK, wording.NO_PRESET),
     *(wording.ARMED, wording.LEARNING, wording.NOT_LEARNING),
+    *(wording.NO_FOLDERS, wording.NO_PICTURES, *audit_table.HEADS),
     *(catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE, *catalogue.HEADS),
 }
 """Texts that answer something."""
