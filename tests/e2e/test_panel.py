@@ -63,7 +63,7 @@ def put(page, tab, settings):
         name, value = part(tab, setting.attribute), settings[setting.attribute]
         if setting.choices:
             page.check(f"{name} input[value='{value}']")
-        elif isinstance(setting.default, float):
+        elif not isinstance(setting.default, str):
             set_number(page, name.removeprefix("#"), value)
         else:
             page.click(f"{name} input")
@@ -77,7 +77,7 @@ def shown(page, tab):
         name = part(tab, setting.attribute)
         if setting.choices:
             found[setting.attribute] = page.input_value(f"{name} input:checked")
-        elif isinstance(setting.default, float):
+        elif not isinstance(setting.default, str):
             found[setting.attribute] = float(page.input_value(f"{name} input[type=number]"))
         else:
             found[setting.attribute] = page.input_value(f"{name} input")
