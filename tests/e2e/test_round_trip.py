@@ -1,5 +1,6 @@
 """Styles, and what the gallery sends to other tabs: MemStab's settings come back exactly, and prompts stay prompts."""
 
+import csv
 import io
 
 import pytest
@@ -45,29 +46,26 @@ def parameters(page, tab):
 
 
 @pytest.fixture
-def style(calibrated, opened):
-    """A style, made and deleted as a user does."""
+def style(calibrated):
+    """A style of the user's, which a page chooses."""
+    if calibrated.folder is None:
+        pytest.skip("a style would stay behind in a WebUI that runs already")
+    file = calibrated.folder / "styles.csv"
+    with file.open("w", encoding="utf-8-sig", newline="") as table:
+        csv.writer(table).writerows([("name", "prompt", "negative_prompt"), (STYLE, TEXT, NEGATIVE)])
 
-    def make(page, tab):
+    def choose(page, tab):
         open_styles(page, tab)
-        field = page.locator(f"#{tab}_styles_edit_select input")
-        field.fill(STYLE)
-        field.press("Enter")
-        page.wait_for_selector(f"#{tab}_edit_style_save", state="visible")
-        page.fill(f"#{tab}_edit_style_prompt textarea", TEXT)
-        page.fill(f"#{tab}_edit_style_neg_prompt textarea", NEGATIVE)
-        page.click(f"#{tab}_edit_style_save")
-        page.wait_for_selector(f"#{tab}_edit_style_delete", state="visible")
+        page.click(f"#refresh_{tab}_styles")
+        page.wait_for_timeout(1000)
         page.click(f"#{tab}_edit_style_close")
         page.click(f"#{tab}_styles input")
         page.click(f"#{tab}_styles ul.options li[data-value='{STYLE}']")
         page.keyboard.press("Escape")
         assert styles_of(page, tab) == [STYLE]
 
-    yield make
-    file = calibrated.folder and calibrated.folder / "styles.csv"
-    if file is not None:
-        file.unlink(missing_ok=True)
+    yield choose
+    file.unlink()
 
 
 @inside
