@@ -50,6 +50,8 @@ CHUNK = metadata.BADGE
 
 SETTINGS_KEY = "MemStab"
 VERDICT_KEY = "MemStab verdict"
+KEYS = (SETTINGS_KEY, VERDICT_KEY)
+"""Of the entries in an infotext."""
 
 MAX_CHUNK = 1 << 20
 """Longest chunk that is read, in characters."""

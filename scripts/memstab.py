@@ -7,35 +7,41 @@ from typing import Any
 
 from modules import script_callbacks, scripts, sd_samplers, sd_schedulers, shared
 
-from lib_memstab.core.profile import Checkpoint
-from lib_memstab.host import accordion, filenames, holding, images, localize, matching, options, wording, xyz
-from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields, own_folder, serve
-from lib_memstab.host.a1111_calibrate import Sampling, the_calibrator
-from lib_memstab.host.facts import Applied, PassFacts
-from lib_memstab.host.hooks import Hooks
-from lib_memstab.host.learner import Learner
+from lib_memstab.host import accordion, filenames, holding, localize, options, xyz
+from lib_memstab.host.late import Late, LateError, NoHooks
+from lib_memstab.host.places import own_folder, serve
 from lib_memstab.host.tab import page
 from lib_memstab.host.tap import Tap
 from lib_memstab.presets import Presets
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
 
-HOST = WebUI()
 STORE = Store(own_folder)
 PRESETS = Presets(lambda: own_folder() / "presets")
-SAMPLING = Sampling(HOST)
-CALIBRATOR = the_calibrator()
-LACKS = "" if hasattr(scripts.Script, "process_before_every_sampling") else MISSING_HOOK
 TAP = Tap()
 
 
-def choose(facts: PassFacts, checkpoint: Checkpoint, wanted: str) -> Applied:
-    """What to judge a pass by, of the profiles that are stored now."""
-    return matching.choose(STORE.all(), facts, checkpoint, wanted)
+def works() -> Any:
+    """What is behind the pages; its import is most of what MemStab costs, and only jobs and clicks need it."""
+    from lib_memstab.host.works import Works
+
+    return Works(STORE)
 
 
-LEARNER = Learner(HOST, lambda: own_folder() / "learned", STORE, options.learning)
-HOOKS = Hooks(HOST, choose, facts_of, LEARNER, LACKS, options.infotext_keys)
+WORKS = Late(works)
+
+
+def hooks() -> Any:
+    """What follows jobs."""
+    try:
+        return WORKS().hooks
+    except LateError as error:
+        return NoHooks(str(error))
+
+
+def calibrator() -> Any:
+    """What calibrates, once it is asked for."""
+    return WORKS().calibrator
 
 
 def sampler_names() -> list[str]:
@@ -50,9 +56,10 @@ def scheduler_names() -> list[str]:
 
 def status(wanted: str, fields: Sequence[Any]) -> str:
     """Which profile applies to the panel's tab, and why, or that none does and what to do."""
-    if not HOST.loaded():
-        return wording.NOT_LOADED
-    return choose(facts_of_fields(*fields), HOST.checkpoint(), wanted).reason
+    try:
+        return WORKS().status(wanted, fields)
+    except LateError as error:
+        return str(error)
 
 
 class MemStab(scripts.Script):
@@ -78,7 +85,7 @@ class MemStab(scripts.Script):
     def ui(self, is_img2img: bool) -> list[Any]:
         """The panel."""
         behind = accordion.Behind(
-            STORE.names, STORE.file_names, PRESETS, status, CALIBRATOR, sampler_names, scheduler_names
+            STORE.names, STORE.file_names, PRESETS, status, calibrator, sampler_names, scheduler_names
         )
         panel = accordion.build(self.elem_id, self._fields, behind)
         self.infotext_fields, self.paste_field_names = panel.infotext_fields, panel.paste_field_names
@@ -86,31 +93,31 @@ class MemStab(scripts.Script):
 
     def process(self, p: Any, *args: object) -> None:
         """A job begins."""
-        HOOKS.process(p, args)
+        hooks().process(p, args)
 
     def process_batch(self, p: Any, *args: object, **kwargs: Any) -> None:
         """A batch begins."""
-        HOOKS.process_batch(p)
+        hooks().process_batch(p)
 
     def process_before_every_sampling(self, p: Any, *args: object, **kwargs: Any) -> None:
         """A sampling pass begins."""
-        HOOKS.before_sampling(p, kwargs["x"])
+        hooks().before_sampling(p, kwargs["x"])
 
     def post_sample(self, p: Any, ps: Any, *args: object) -> None:
         """A batch has been sampled."""
-        HOOKS.post_sample(p, ps.samples)
+        hooks().post_sample(p, ps.samples)
 
     def postprocess_image(self, p: Any, pp: Any, *args: object) -> None:
         """An image's infotext is about to be made."""
-        HOOKS.postprocess_image(p)
+        hooks().postprocess_image(p)
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *args: object) -> None:
         """An image is as it will be saved."""
-        HOOKS.after_composite(p, pp.image)
+        hooks().after_composite(p, pp.image)
 
     def postprocess(self, p: Any, processed: Any, *args: object) -> None:
         """The job is over."""
-        HOOKS.postprocess(p)
+        hooks().postprocess(p)
 
 
 def add_pages(_: Any, app: Any) -> None:
@@ -123,16 +130,16 @@ def add_pages(_: Any, app: Any) -> None:
     api.add_pages(
         app,
         api.Parts(
-            HOST.name,
+            lambda: WORKS().host.name,
             STORE,
             PRESETS,
-            CALIBRATOR,
-            LEARNER,
-            HOST.checkpoint,
-            lambda: HOOKS.latest,
+            calibrator,
+            lambda: WORKS().learner,
+            lambda: WORKS().host.checkpoint(),
+            lambda: WORKS().hooks.latest,
             sampler_names,
             scheduler_names,
-            SAMPLING.size,
+            lambda: WORKS().sampling.size(),
             options.output_folders,
             credentials,
         ),
@@ -143,18 +150,23 @@ def add_tab() -> list[tuple[Any, str, str]]:
     """MemStab's own tab."""
     behind = page.Behind(
         STORE,
-        CALIBRATOR,
-        LEARNER,
-        HOST.checkpoint,
+        calibrator,
+        lambda: WORKS().learner,
+        lambda: WORKS().host.checkpoint(),
         status,
-        HOST.loaded,
-        SAMPLING.size,
+        lambda: WORKS().host.loaded(),
+        lambda: WORKS().sampling.size(),
         sampler_names,
         scheduler_names,
         options.output_folders,
         serve,
     )
     return [(page.build(behind), TITLE, page.NAME)]
+
+
+def carry(params: Any) -> None:
+    """A picture is about to be saved."""
+    hooks().carry(params)
 
 
 def before_ui() -> None:
@@ -169,7 +181,8 @@ script_callbacks.on_before_ui(before_ui)
 script_callbacks.on_cfg_denoiser(TAP.before)
 script_callbacks.on_cfg_denoised(TAP.denoised)
 script_callbacks.on_cfg_after_cfg(TAP.after)
-script_callbacks.on_before_image_saved(images.carry)
+script_callbacks.on_before_image_saved(carry)
 script_callbacks.on_ui_tabs(add_tab)
 script_callbacks.on_ui_settings(options.add_options)
 script_callbacks.on_app_started(add_pages)
+script_callbacks.on_app_started(lambda *_: WORKS.prepare())

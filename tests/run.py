@@ -33,21 +33,42 @@ from lib_memstab.lab.environment import (  # noqa: E402
 
 INSTALL_LIMIT_S = 480.0
 DISK_NEEDED_GB = 10  # torch for Linux brings its CUDA libraries: 5 GB installed, half as much again while pip unpacks
+WEBUI_PACKAGES = ROOT / "tests" / "host" / "blocks" / "requirements.txt"
 
 
 @dataclass(frozen=True)
 class Edge:
-    """One end of the supported range: a Python and what it is tested with."""
+    """One end of the supported range: a Python and what it is tested with.
+
+    `beside` are packages that are installed as they are listed, without looking for what they need; `pages` says that
+    MemStab's pages are tested there, on the WebUI's gradio.
+    """
 
     version: Version
     requirements: tuple[str, ...]
+    beside: tuple[str, ...] = ()
+    pages: bool = False
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        return (*EDGE_TESTS, *PAGE_TESTS) if self.pages else EDGE_TESTS
+
+    @property
+    def what(self) -> str:
+        return "tests of the core and of the pages" if self.pages else "tests of the core"
 
 
 EDGES = (
-    # torch and numpy as WebUI 1.10.1 pins them
-    Edge((3, 10), ("torch==2.1.2", "numpy==1.26.2", "pytest==9.2.0", "hypothesis==6.168.5")),
+    # torch and numpy as WebUI 1.10.1 pins them, and what it has for its pages
+    Edge(
+        (3, 10),
+        ("torch==2.1.2", "numpy==1.26.2", "pytest==9.2.0", "hypothesis==6.168.5"),
+        tuple(WEBUI_PACKAGES.read_text("utf-8").split()),
+        pages=True,
+    ),
     Edge((3, 12), ("torch==2.14.1", "numpy==2.5.5", "pytest==9.2.0", "hypothesis==6.170.15")),
 )
+PAGE_TESTS = ("tests/host/blocks",)
 EDGE_TESTS = ("tests/core", "tests/lab/test_environment.py", "tests/test_cli.py")
 
 
@@ -84,8 +105,8 @@ def check_edge(record: Record, edge: Edge) -> None:
         tested_with = f"{name}, {', '.join(edge.requirements[:2])}"
         print(f"{tested_with}: set up in {time.perf_counter() - start:.0f} s", flush=True)
     except EnvironmentSetupError as error:
-        return record.note("left out", f"{name}: tests of the core: {error}")
-    return record.run(f"{tested_with}: tests of the core", inside, "pytest", "-q", *EDGE_TESTS)
+        return record.note("left out", f"{name}: {edge.what}: {error}")
+    return record.run(f"{tested_with}: {edge.what}", inside, "pytest", "-q", *edge.tests)
 
 
 def edge_environment(edge: Edge, python: Path) -> Path:
@@ -94,8 +115,11 @@ def edge_environment(edge: Edge, python: Path) -> Path:
     free_gb = shutil.disk_usage(ROOT).free / 1e9
     if not folder.exists() and free_gb < DISK_NEEDED_GB:
         raise EnvironmentSetupError(f"{free_gb:.0f} GB are free on the disk and {DISK_NEEDED_GB} GB are needed")
-    arguments = ("--no-cache-dir", "--no-compile", *edge.requirements)
-    return ensure_installed(folder, (arguments,), python=python, timeout_s=INSTALL_LIMIT_S)
+    options = ("--no-cache-dir", "--no-compile")
+    # The WebUI's packages were all pinned together: looking for others that would fit takes pip minutes.
+    beside = ((*options, "--no-deps", *edge.beside),) if edge.beside else ()
+    installs = ((*options, *edge.requirements), *beside)
+    return ensure_installed(folder, installs, python=python, timeout_s=INSTALL_LIMIT_S)
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -11,14 +10,12 @@ from modules import (
     devices,
     extra_networks,
     launch_utils,
-    paths,
     prompt_parser,
     rng,
     sd_models,
     sd_samplers,
     sd_samplers_common,
     shared,
-    ui_tempdir,
 )
 from torch import Tensor
 
@@ -26,21 +23,8 @@ from lib_memstab.core.profile import Checkpoint, Mode, Prediction
 from lib_memstab.core.windows import Chunk, Encode
 from lib_memstab.host.facts import PassFacts
 from lib_memstab.host.port import HostError, Schedule
-from lib_memstab.settings import TITLE
 
 END_OF_WORD = "</w>"
-MISSING_HOOK = "this WebUI is too old: MemStab needs 1.10 or newer"
-
-
-def own_folder() -> Path:
-    """Where the user's profiles are, what was learned, and calibrations that are not finished."""
-    return Path(paths.models_path) / TITLE
-
-
-def serve(pictures: Sequence[Path]) -> None:
-    """Make the page give these pictures, as it gives those of its galleries."""
-    for picture in pictures:
-        ui_tempdir.register_tmp_file(shared.demo, str(picture))
 
 
 class WebUI:
@@ -164,15 +148,10 @@ class WebUI:
         """Raise what the WebUI's own callback raises when the user interrupts."""
         raise sd_samplers_common.InterruptedException
 
-    def reseed(self, p: Any, seeds: Sequence[int]) -> None:
-        """What the WebUI does before each batch; a hires pass or a refiner may have left another checkpoint loaded."""
-        sd_models.reload_model_weights()
-        if not p.disable_extra_networks:
-            with devices.autocast():
-                extra_networks.activate(p, p.extra_network_data)
-        sd_models.apply_alpha_schedule_override(p.sd_model, p)
+    def noise(self, p: Any, seeds: Sequence[int]) -> Any:
+        """What the WebUI draws a batch's noise from."""
         shape = (getattr(shared.sd_model, "latent_channels", 4), p.height // 8, p.width // 8)
-        p.rng = rng.ImageRNG(
+        return rng.ImageRNG(
             shape,
             seeds,
             subseeds=p.subseeds,
@@ -180,6 +159,15 @@ class WebUI:
             seed_resize_from_h=p.seed_resize_from_h,
             seed_resize_from_w=p.seed_resize_from_w,
         )
+
+    def reseed(self, p: Any, seeds: Sequence[int]) -> None:
+        """What the WebUI does before each batch; a hires pass or a refiner may have left another checkpoint loaded."""
+        sd_models.reload_model_weights()
+        if not p.disable_extra_networks:
+            with devices.autocast():
+                extra_networks.activate(p, p.extra_network_data)
+        sd_models.apply_alpha_schedule_override(p.sd_model, p)
+        p.rng = self.noise(p, seeds)
 
 
 def network_names(found: Mapping[str, Sequence[Any]] | None) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ from lib_memstab.core.calibration import Recorder
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.profile import Checkpoint, Prediction
 from lib_memstab.host import tap
-from lib_memstab.host.a1111 import WebUI, network_names, own_folder
+from lib_memstab.host.a1111 import WebUI, network_names
+from lib_memstab.host.places import own_folder
 from lib_memstab.host.rows import Parts, read
 from lib_memstab.store import Store
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from modules.ui_components import InputAccordion
 
 from lib_memstab import badge
-from lib_memstab.calibration.calibrator import Calibrator
-from lib_memstab.calibration.plan import SCALES, read_plan
 from lib_memstab.core.report import AUTOMATIC
-from lib_memstab.host import images, preset_row, wording
+from lib_memstab.host import preset_row, wording
+from lib_memstab.host.tab.markup import sentence
 from lib_memstab.presets import Presets
 from lib_memstab.settings import TABLE, TITLE, Setting, SettingsError, row
+
+if TYPE_CHECKING:
+    from lib_memstab.calibration.calibrator import Calibrator
 
 SAMPLING = ("sampling", "scheduler", "steps", "width", "height", "cfg_scale")
 """The WebUI's own fields, by the end of their element's name, that say how a job samples."""
@@ -48,7 +49,7 @@ class Behind:
     file_names: Callable[[], list[str]]
     presets: Presets
     status: Callable[[str, Sequence[Any]], str]
-    calibrator: Calibrator
+    calibrator: Callable[[], Calibrator]
     samplers: Callable[[], Sequence[str]]
     schedulers: Callable[[], Sequence[str]]
 
@@ -68,16 +69,16 @@ def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Be
     profile = fields["profile"]
 
     def look(wanted: str, *values: Any) -> Any:
-        return gr.update(choices=[AUTOMATIC, *behind.names()]), _line(behind.status(wanted, values))
+        return gr.update(choices=[AUTOMATIC, *behind.names()]), sentence(behind.status(wanted, values))
 
     def calibrating(*values: Any) -> Iterator[str]:
         yield from _calibrating(behind, values)
 
     check.click(look, [profile, *own], [profile, status], show_progress=False)
-    profile.change(lambda wanted, *values: _line(behind.status(wanted, values)), [profile, *own], [status])
-    enabled.change(lambda wanted, *values: _line(behind.status(wanted, values)), [profile, *own], [status])
+    profile.change(lambda wanted, *values: sentence(behind.status(wanted, values)), [profile, *own], [status])
+    enabled.change(lambda wanted, *values: sentence(behind.status(wanted, values)), [profile, *own], [status])
     calibrate.click(calibrating, own, [status], show_progress=False)
-    stop.click(lambda: behind.calibrator.stop() and None, None, None)
+    stop.click(lambda: behind.calibrator().stop() and None, None, None)
     preset_row.connect(chooser, behind.presets, enabled, fields)
     inputs = [enabled, *fields.values()]
     return Panel(
@@ -121,7 +122,7 @@ def _restorer(setting: Setting, field: Any) -> Callable[[Mapping[str, Any]], Any
     """
 
     def restore(params: Mapping[str, Any]) -> Any:
-        if STEPS in params and not params.keys() & set(images.KEYS):
+        if STEPS in params and not params.keys() & set(badge.KEYS):
             return field.value
         try:
             found = badge.settings_from_infotext(params[badge.SETTINGS_KEY])
@@ -137,6 +138,8 @@ def _restorer(setting: Setting, field: Any) -> Callable[[Mapping[str, Any]], Any
 
 def _calibrating(behind: Behind, values: Sequence[Any]) -> Iterator[str]:
     """Start a calibration with the tab's own settings and tell how far it is until it ends."""
+    from lib_memstab.calibration.plan import SCALES, read_plan
+
     names = {"sampling": "sampler", "cfg_scale": "guidance"}
     body = {names.get(name, name): value for name, value in zip(SAMPLING, values, strict=False)}
     for whole in ("steps", "width", "height"):
@@ -145,14 +148,11 @@ def _calibrating(behind: Behind, values: Sequence[Any]) -> Iterator[str]:
     try:
         plan = read_plan(body, behind.samplers(), behind.schedulers())
     except SettingsError as error:
-        yield _line(str(error))
+        yield sentence(str(error))
         return
-    behind.calibrator.start(plan)
-    while behind.calibrator.busy:
-        yield _line(behind.calibrator.progress.line())
+    calibrator = behind.calibrator()
+    calibrator.start(plan)
+    while calibrator.busy:
+        yield sentence(calibrator.progress.line())
         time.sleep(POLL_SECONDS)
-    yield _line(behind.calibrator.progress.message)
-
-
-def _line(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
+    yield sentence(calibrator.progress.message)

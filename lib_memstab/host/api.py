@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from secrets import compare_digest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
@@ -17,17 +17,18 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from lib_memstab import __version__
-from lib_memstab.calibration.calibrator import Calibrator
-from lib_memstab.calibration.plan import read_plan
 from lib_memstab.core.profile import Checkpoint, ProfileError
 from lib_memstab.core.report import SCHEMA, ImageReport
 from lib_memstab.evidence.audit import STATES
 from lib_memstab.host.audit import ForbiddenError, answer, read_audit
-from lib_memstab.host.learner import Learner
 from lib_memstab.host.openapi import described
 from lib_memstab.presets import PresetError, Presets
 from lib_memstab.settings import TABLE, TITLE, SettingsError, read_args
 from lib_memstab.store import SHIPPED, Store
+
+if TYPE_CHECKING:
+    from lib_memstab.calibration.calibrator import Calibrator
+    from lib_memstab.host.learner import Learner
 
 PREFIX = "/memstab/v1"
 SAMPLING_PAGES = ("/sdapi/v1/txt2img", "/sdapi/v1/img2img")
@@ -47,11 +48,11 @@ class Parts:
         credentials: USER:PASSWORD pairs parted by commas, as the WebUI's --api-auth has them; empty: none asked for.
     """
 
-    host: str
+    host: Callable[[], str]
     store: Store
     presets: Presets
-    calibrator: Calibrator
-    learner: Learner
+    calibrator: Callable[[], Calibrator]
+    learner: Callable[[], Learner]
     checkpoint: Callable[[], Checkpoint]
     latest: Callable[[], list[ImageReport]]
     samplers: Callable[[], Collection[str]]
@@ -66,7 +67,7 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
     guard = [Depends(_auth(parts.credentials))] if parts.credentials else []
 
     def version() -> dict[str, Any]:
-        return {"version": __version__, "host": parts.host, "schema": SCHEMA}
+        return {"version": __version__, "host": parts.host(), "schema": SCHEMA}
 
     def schema() -> dict[str, Any]:
         files = {name: SHIPPED / f"{name}.schema.json" for name in ("args", "badge", "profile")}
@@ -97,24 +98,26 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
         return [report.to_dict() for report in parts.latest()]
 
     def progress() -> dict[str, Any]:
-        return parts.calibrator.progress.to_dict()
+        return parts.calibrator().progress.to_dict()
 
     async def start(request: Request) -> JSONResponse:
+        from lib_memstab.calibration.plan import read_plan
+
         try:
             plan = read_plan(await _json(request), parts.samplers(), parts.schedulers(), parts.size())
         except SettingsError as error:
             return _refusal(error)
-        if not parts.calibrator.start(plan):
+        if not parts.calibrator().start(plan):
             return _error(409, f"a calibration is on its way: wait, or DELETE {PREFIX}/calibrate")
-        return JSONResponse(parts.calibrator.progress.to_dict(), 202)
+        return JSONResponse(parts.calibrator().progress.to_dict(), 202)
 
     def stop() -> JSONResponse:
-        if not parts.calibrator.stop():
+        if not parts.calibrator().stop():
             return _error(409, f"no calibration is on its way: POST {PREFIX}/calibrate starts one")
-        return JSONResponse(parts.calibrator.progress.to_dict(), 202)
+        return JSONResponse(parts.calibrator().progress.to_dict(), 202)
 
     def learned() -> dict[str, Any]:
-        return _learned(parts.learner, parts.checkpoint())
+        return _learned(parts.learner(), parts.checkpoint())
 
     async def forget(request: Request) -> JSONResponse:
         body = await _json(request)
@@ -122,10 +125,10 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
         if not isinstance(since, str) or (since and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", since)):
             return _refusal(SettingsError("since", "a day written YYYY-MM-DD, or left out for all", since))
         try:
-            dropped = parts.learner.forget(parts.checkpoint(), since)
+            dropped = parts.learner().forget(parts.checkpoint(), since)
         except ProfileError as error:
             return _error(409, str(error))
-        return JSONResponse({"forgotten": dropped, **_learned(parts.learner, parts.checkpoint())})
+        return JSONResponse({"forgotten": dropped, **_learned(parts.learner(), parts.checkpoint())})
 
     def auditable() -> dict[str, Any]:
         return {"folders": [str(folder) for folder in parts.folders()], "states": STATES}

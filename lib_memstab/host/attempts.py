@@ -41,3 +41,10 @@ class Attempts:
             self._given_up[image].append(Attempt(int(seeds[image]), report.score, report.steps.first_outside))
         self._left, self.wanted = self._left - 1, flagged
         return flagged
+
+    def stay(self, why: str) -> None:
+        """The images to sample once more cannot be: their pictures stay as they are, and say why."""
+        self._left = 0
+        for image in self.wanted:
+            report = self.reports[image]
+            self.reports[image] = replace(report, reason="; ".join(part for part in (report.reason, why) if part))

@@ -23,8 +23,14 @@ SEEDS = 2**32
 """The WebUI's seeds are smaller than this."""
 
 
+NO_OTHER_SEEDS = (
+    "MemStab cannot sample with other seeds here ({error}), so flagged images are steered away with their own."
+)
+
+
 def follow(p: Any, job: Job, host: Host) -> None:
     """Follow the job's next batch; `p.sample` is its own again as soon as it is called."""
+    _try_other_seeds(p, job, host)
     original, own = p.sample, "sample" in vars(p)
 
     def sample(*args: Any, **kwargs: Any) -> Any:
@@ -36,6 +42,19 @@ def follow(p: Any, job: Job, host: Host) -> None:
             return _sampled(p, job, host, lambda seeds: original(*args, **{**kwargs, "seeds": seeds}))
 
     p.sample = sample
+
+
+def _try_other_seeds(p: Any, job: Job, host: Host) -> None:
+    """See that there can be other seeds before a sampling is ended for them, so that no picture is left half done."""
+    if job.retries == 0:
+        return
+    try:
+        host.noise(p, other_seeds(p.seeds, p.all_seeds, range(len(p.seeds))))
+    except Exception as error:
+        job.retries = 0
+        message = NO_OTHER_SEEDS.format(error=f"{type(error).__name__}: {error}")
+        log.warning(message, exc_info=error)
+        p.comment(message)
 
 
 def other_seeds(seeds: Sequence[int], used: Collection[int], images: Collection[int]) -> list[int]:
@@ -63,15 +82,20 @@ def _reseeded(p: Any, job: Job, host: Host) -> list[int]:
     """The images that are to be sampled again, which have other seeds now; none where that cannot be done."""
     try:
         images = job.to_retry(p.seeds)
-        if images:
-            seeds = other_seeds(p.seeds, p.all_seeds, images)
-            host.reseed(p, seeds)
-            first = p.iteration * p.batch_size
-            p.seeds = seeds
-            p.all_seeds[first : first + len(seeds)] = seeds
     except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
         job.give_up(error)
         return []
+    if not images:
+        return []
+    try:
+        seeds = other_seeds(p.seeds, p.all_seeds, images)
+        host.reseed(p, seeds)
+    except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
+        p.comment(job.stay(error))
+        return []
+    first = p.iteration * p.batch_size
+    p.seeds = seeds
+    p.all_seeds[first : first + len(seeds)] = seeds
     return images
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modules import images as webui_images
 
-from lib_memstab.core.report import ImageReport
-from lib_memstab.host.hooks import job_of
-from lib_memstab.host.images import BEFORE_HIRES
 from lib_memstab.host.wording import HELD_BACK
+
+if TYPE_CHECKING:
+    from lib_memstab.core.report import ImageReport
 
 log = logging.getLogger("memstab")
 
@@ -45,6 +45,9 @@ def stand_before(wanted: Callable[[], bool]) -> None:
 
 def _is_held(p: Any, suffix: str) -> bool:
     """Whether the image that the job `p` is about to save was flagged; only its own, not those of jobs made of it."""
+    from lib_memstab.host.hooks import job_of
+    from lib_memstab.host.images import BEFORE_HIRES
+
     job = job_of(p)
     if job is None:
         return False

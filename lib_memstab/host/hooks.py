@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lib_memstab import badge
 from lib_memstab.badge import JobSettings
 from lib_memstab.core.report import ImageReport
 from lib_memstab.host import early, images, tap, xyz
@@ -34,7 +35,7 @@ class Hooks:
         facts: Callable[[Any, Tensor], PassFacts],
         learner: Learner,
         lacks: str = "",
-        infotext_keys: Callable[[], Collection[str]] = lambda: images.KEYS,
+        infotext_keys: Callable[[], Collection[str]] = lambda: badge.KEYS,
     ) -> None:
         self._host, self._choose, self._facts, self._learner, self._lacks = host, choose, facts, learner, lacks
         self._infotext_keys = infotext_keys
@@ -96,6 +97,10 @@ class Hooks:
         job = job_of(p)
         if job is not None and p.batch_index < len(job.batch):
             images.mark(image, job.batch[p.batch_index])
+
+    def carry(self, params: Any) -> None:
+        """A picture is about to be saved."""
+        images.carry(params)
 
     def postprocess(self, p: Any) -> None:
         """The job is over."""

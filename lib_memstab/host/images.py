@@ -13,17 +13,16 @@ from lib_memstab.host.job import Job
 BEFORE_HIRES = "-before-highres-fix"
 """How the WebUI ends the names of files that it saves before a hires pass."""
 
-KEYS = (badge.SETTINGS_KEY, badge.VERDICT_KEY)
 Infotext = dict[str, Any]
 
 
 def forget(entries: Infotext) -> None:
     """Take MemStab's entries out: jobs of an X/Y/Z plot share one dictionary."""
-    for key in KEYS:
+    for key in badge.KEYS:
         entries.pop(key, None)
 
 
-def announce(entries: Infotext, job: Job, keys: Collection[str] = KEYS) -> None:
+def announce(entries: Infotext, job: Job, keys: Collection[str] = badge.KEYS) -> None:
     """Put those of MemStab's entries in that are wanted: settings, and a verdict that is asked for image by image."""
     all_entries = {
         badge.SETTINGS_KEY: badge.settings_to_infotext(job.settings),

@@ -24,7 +24,8 @@ log = logging.getLogger("memstab")
 class Job:
     """One job: the passes of its current batch, the reports of that batch, and those of the whole job.
 
-    `saved_before_hires` counts the pictures of the batch that the host saved before its hires pass.
+    `saved_before_hires` counts the pictures of the batch that the host saved before its hires pass; `retries` is how
+    many other seeds a flagged image may get.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Job:
         self.batch: list[ImageReport] = []
         self.reports: list[ImageReport] = []
         self.saved_before_hires = 0
+        self.retries = settings.retries if settings.mode == "retry" else 0
         self._host, self._choose, self._reason = host, choose, reason
         self._passes: list[Pass] = []
         self._pass: Pass | None = None
@@ -63,8 +65,7 @@ class Job:
             applied = self._choose(facts, self._host.checkpoint(), self.settings.profile)
         ends_for, last = None, True
         if self.acts_early:
-            retries = self.settings.retries if self.settings.mode == "retry" else 0
-            self._attempts = self._attempts or Attempts(len(facts.prompts), retries)
+            self._attempts = self._attempts or Attempts(len(facts.prompts), self.retries)
             last = self._attempts.last
             ends_for = self._attempts.wanted if self.settings.mode == "stop" or not last else None
         self._pass = Pass(self._host, facts, self.settings, applied, self._learning, ends_for, last)
@@ -76,6 +77,15 @@ class Job:
         self._reason = f"inner error: {type(error).__name__}: {error}"
         self._passes, self._pass, self._attempts = [], None, None
         log.warning("MemStab cannot measure this job (%s); the picture is as without it", self._reason, exc_info=error)
+
+    def stay(self, error: Exception) -> str:
+        """The images to sample once more cannot be: their pictures stay as far as they came; what to tell of that."""
+        assert self._attempts is not None
+        why = f"it could not be sampled with another seed ({type(error).__name__}: {error})"
+        self._attempts.stay(why)
+        message = f"MemStab: a flagged image was not finished, as {why}"
+        log.warning(message, exc_info=error)
+        return message
 
     def before(self, params: Any) -> None:
         """Handed on to the pass that is going on."""
@@ -105,6 +115,11 @@ class Job:
 
         What is returned can be learned from; `latents` [B, C, H, W] are what came of the batch, if the host has them.
         """
+        if not self._passes and self._attempts is not None and self._attempts.reports:
+            self.batch, taught = self._attempts.reports, self._taught or []
+            self.reports += self.batch
+            self._attempts = self._taught = None
+            return taught
         if not self._passes:
             reason = self._reason or "this host does not say when sampling begins"
             self.batch = not_measured(count, self.settings, self._host.name, reason)

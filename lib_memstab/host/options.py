@@ -13,13 +13,13 @@ import gradio as gr
 from modules import shared
 
 from lib_memstab import badge
-from lib_memstab.host.images import KEYS
 from lib_memstab.host.wording import FILES, LEARN, NOTES, OPTIONS, PARAMETERS
 from lib_memstab.settings import TITLE
 
 SECTION = ("memstab", TITLE)
 
-INFOTEXT: dict[str, Collection[str]] = dict(zip(PARAMETERS.choices, (KEYS, (badge.VERDICT_KEY,), ()), strict=True))
+_ENTRIES = (badge.KEYS, (badge.VERDICT_KEY,), ())
+INFOTEXT: dict[str, Collection[str]] = dict(zip(PARAMETERS.choices, _ENTRIES, strict=True))
 """Entries of the generation parameters, by the user's choice."""
 
 
@@ -42,7 +42,7 @@ def learning() -> bool:
 
 def infotext_keys() -> Collection[str]:
     """Which of MemStab's entries the generation parameters are to have."""
-    return INFOTEXT.get(getattr(shared.opts, PARAMETERS.name, ""), KEYS)
+    return INFOTEXT.get(getattr(shared.opts, PARAMETERS.name, ""), badge.KEYS)
 
 
 def holding_back() -> bool:

@@ -66,5 +66,8 @@ class Host(Protocol):
     def end_pass(self) -> NoReturn:
         """Raise what ends a sampler's loop when its callback raises it; the job goes on with the latents so far."""
 
+    def noise(self, p: Any, seeds: Sequence[int]) -> Any:
+        """The noise of these seeds for the job `p`, which is left as it is."""
+
     def reseed(self, p: Any, seeds: Sequence[int]) -> None:
         """Make the job `p` ready to sample its batch once more, from the noise of these seeds."""

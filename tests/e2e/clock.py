@@ -34,7 +34,8 @@ def load_module(path):
     if not path.endswith(SCRIPT):
         return LOAD(path)
     # As at every start but the first, after which Python keeps what it compiled.
-    compileall.compile_dir(Path(path).parents[1] / "lib_memstab", quiet=2)
+    for folder in ("lib_memstab", "scripts"):
+        compileall.compile_dir(Path(path).parents[1] / folder, quiet=2)
     module = timed("load", LOAD)(path)
     module.MemStab.ui = timed("panel", module.MemStab.ui)
     return module

@@ -200,6 +200,7 @@ class Sampler:
         denoiser.mask, denoiser.nmask, denoiser.init_latent = p.mask, p.nmask, p.init_latent
         denoiser.skip_uncond_from = p.skip_uncond_from
         self.sampler_extra_args = {"cond": conds, "uncond": unconds, "cond_scale": p.cfg_scale}
+        self.last_latent = noise
         try:
             return self._ddim(noise, steps) if self.timesteps else self._k_diffusion(p, noise, steps)
         except InterruptedByUser:

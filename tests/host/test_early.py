@@ -157,15 +157,39 @@ def test_images_of_a_second_sampling_teach_once(extension):
     assert len(extension.learner.lessons(extension.host.checkpoint())) == 1
 
 
-def test_a_host_that_cannot_sample_again_is_told_once(extension, monkeypatch, caplog):
+def failing(text):
     def fail(p, seeds):
-        raise RuntimeError("no such noise")
+        raise RuntimeError(text)
 
-    monkeypatch.setattr(extension.host, "reseed", fail)
+    return fail
+
+
+def test_where_there_is_no_noise_of_other_seeds_no_picture_is_left_half_done(extension, monkeypatch, caplog, equal):
+    [steered] = extension.sample([REPLAY], {"mode": "suppress"})
+    monkeypatch.setattr(extension.host, "noise", failing("no such noise"))
     [picture] = extension.sample([REPLAY], RETRY)
-    assert picture.report.verdict == "not measured"
-    assert "no such noise" in picture.report.reason
-    assert caplog.text.count("MemStab cannot measure this job") == 1
+    assert equal(picture, steered)
+    assert (picture.report.verdict, picture.report.partial, picture.seed) == ("suppressed", None, FIRST)
+    [told] = extension.job.comments
+    assert "no such noise" in told
+    assert "steered away with their own" in told
+    assert caplog.text.count("no such noise), so") == 1
+
+
+def test_a_host_that_fails_to_make_ready_for_other_seeds_leaves_what_is_known_and_says_why(
+    extension, monkeypatch, caplog
+):
+    monkeypatch.setattr(extension.host, "reseed", failing("no such LoRA"))
+    pictures = extension.sample([REPLAY, PLAIN, REPLAY], RETRY, batch_size=1)
+    assert verdicts(pictures) == ["flagged", "clear", "flagged"]
+    for picture in (pictures[0], pictures[2]):
+        done, planned = picture.report.partial
+        assert done < planned
+        assert picture.report.attempts == ()
+        assert "could not be sampled with another seed (RuntimeError: no such LoRA)" in picture.report.reason
+    assert [picture.seed for picture in pictures] == [FIRST, FIRST + 1, FIRST + 2]
+    assert caplog.text.count("a flagged image was not finished") == 2
+    assert ["no such LoRA" in told for told in extension.job.comments] == [True]
 
 
 def test_an_error_in_what_follows_a_sampling_leaves_the_picture(extension, monkeypatch):

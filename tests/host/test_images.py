@@ -11,7 +11,7 @@ from lib_memstab.host.hooks import Hooks
 REPLAY, PLAIN = "replay this picture", "an ordinary thing"
 
 
-@pytest.mark.parametrize("keys", [images.KEYS, (badge.VERDICT_KEY,), ()])
+@pytest.mark.parametrize("keys", [badge.KEYS, (badge.VERDICT_KEY,), ()])
 def test_generation_parameters_have_what_is_wanted_and_the_chunk_all(extension, keys):
     usual = extension.hooks
     extension.hooks = Hooks(

@@ -22,7 +22,7 @@ def app():
 
     made = fastapi.FastAPI()
     stub = types.SimpleNamespace(names=list)
-    parts = api.Parts("a host", *[stub] * 4, *[list] * (len(dataclasses.fields(api.Parts)) - 6), "ann:secret")
+    parts = api.Parts(lambda: "a host", *[stub] * 4, *[list] * (len(dataclasses.fields(api.Parts)) - 6), "ann:secret")
     api.add_pages(made, parts)
     return made
 

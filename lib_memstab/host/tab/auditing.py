@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 from lib_memstab.core.files import write_whole
 from lib_memstab.evidence.audit import STATES, Row, State, audit, summary
 from lib_memstab.evidence.audit_table import HEADS, cells, to_csv, to_jsonl
 from lib_memstab.host.audit import ForbiddenError, read_audit
-from lib_memstab.host.tab.markup import sentence, table
+from lib_memstab.host.tab.markup import Link, sentence, table
 from lib_memstab.host.wording import EVERYTHING, NO_FOLDERS, NO_PICTURES
 from lib_memstab.settings import SettingsError
 
@@ -97,17 +96,22 @@ def _result(counts: Mapping[State, int], rows: Sequence[Row]) -> str:
     html = table([state for state, _ in found], [[f"{count:,}" for _, count in found]])
     if len(rows) > SHOWN:
         html += sentence(f"The first {SHOWN:,} of {len(rows):,}; the files below have all.")
-    return html + _linked(rows[:SHOWN]) if rows else html
+    return html + table(HEADS, [_linked(row) for row in rows[:SHOWN]]) if rows else html
 
 
-def _linked(rows: Sequence[Row]) -> str:
-    """A table like the command line's; a file's name opens it."""
-    place = HEADS.index("file")
-    lines = ["".join(f"<th>{escape(head)}</th>" for head in HEADS)]
-    for row in rows:
-        told = [escape(cell) for cell in cells(row)]
-        # A name that is not Unicode, or breaks a line, cannot be asked for by a page.
-        if str(row.path).isprintable():
-            told[place] = f'<a href="file={escape(quote(str(row.path)))}" target="_blank">{told[place]}</a>'
-        lines.append("".join(f"<td>{cell}</td>" for cell in told))
-    return f'<table class="memstab-table">{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
+def _linked(row: Row) -> list[str | Link]:
+    """A row's cells, as the command line has them; the file's name opens it."""
+    place, told = HEADS.index("file"), cells(row)
+    return [*told[:place], Link(told[place], row.path), *told[place + 1 :]]
+
+
+def own_run(
+    chosen: str,
+    recursive: bool,
+    only: Sequence[str],
+    allowed: Sequence[Path],
+    serve: Callable[[Sequence[Path]], None],
+) -> Iterator[Found]:
+    """As `look_through`, with files of this run's own: gone with it, as whoever shows them has taken them by then."""
+    with tempfile.TemporaryDirectory(prefix="memstab-") as folder:
+        yield from look_through(chosen, recursive, only, allowed, Path(folder), serve)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ import gradio as gr
 
 from lib_memstab.evidence.audit import STATES
 from lib_memstab.host import wording
-from lib_memstab.host.tab.auditing import TOLD, folders, look_through
+from lib_memstab.host.tab.auditing import TOLD, folders, own_run
 
 
 def build(allowed: Callable[[], list[Path]], serve: Callable[[Sequence[Path]], None], name: str) -> None:
     """Make the part; all its elements' names begin with `name`. `allowed` are folders that may be looked through."""
-    downloads = tempfile.TemporaryDirectory(prefix="memstab-")
     with gr.Row():
         chosen = gr.Dropdown(
             folders(allowed()),
@@ -39,7 +37,7 @@ def build(allowed: Callable[[], list[Path]], serve: Callable[[Sequence[Path]], N
 
     def look(folder: str, inside: bool, states: Sequence[str]) -> Iterator[tuple[Any, Any]]:
         yield "", gr.update(visible=False)
-        for found in look_through(folder, inside, states, allowed(), Path(downloads.name), serve):
+        for found in own_run(folder, inside, states, allowed(), serve):
             written = [str(path) for path in found.files]
             yield found.html, gr.update(value=written or None, visible=bool(written))
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-
-from lib_memstab import plots
-from lib_memstab.cli import columns
-from lib_memstab.core.comparing import SENSITIVITY, BandBounds, compare
 from lib_memstab.core.profile import Profile, ProfileError
-from lib_memstab.profile_command import facts, words
 from lib_memstab.store import Store, Stored
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lib_memstab.core.comparing import BandBounds
 
 HEADS = ("name", "checkpoint", "for", "pictures", "supports 1 in", "from")
 NONE_CHOSEN = "Choose a profile first."
@@ -44,6 +44,9 @@ def names(stored: Sequence[Stored]) -> list[str]:
 
 def told(store: Store, name: str) -> tuple[str, Figure | None]:
     """A profile in words and as a picture; ProfileError if it cannot be used."""
+    from lib_memstab import plots
+    from lib_memstab.profile_command import facts, words
+
     if not name:
         return "", None
     profile = _usable(store, name)
@@ -56,6 +59,10 @@ def compared(store: Store, name: str, other: str) -> tuple[str, Figure | None]:
     Raises:
         ProfileError: if one cannot be used.
     """
+    from lib_memstab import plots
+    from lib_memstab.cli import columns
+    from lib_memstab.core.comparing import SENSITIVITY, compare
+
     if not name or not other or name == other:
         raise ProfileError(NOT_TWO)
     first, second = _usable(store, name), _usable(store, other)
@@ -134,6 +141,8 @@ def _usable(store: Store, name: str) -> Profile:
 
 
 def _row(stored: Stored) -> tuple[str, ...]:
+    from lib_memstab.profile_command import facts
+
     if stored.profile is None:
         return stored.name, f"cannot be used: {stored.error}"
     modes = facts(stored.profile)["modes"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime
+from typing import TYPE_CHECKING
 
 from lib_memstab.core.profile import Checkpoint, ProfileError
-from lib_memstab.host.learner import Learner
 from lib_memstab.host.tab.markup import sentence
 from lib_memstab.host.wording import ARMED, LEARNING, NOT_LEARNING, NOT_LOADED
+
+if TYPE_CHECKING:
+    from lib_memstab.host.learner import Learner
 
 
 def told(learner: Learner, checkpoint: Checkpoint | None) -> str:

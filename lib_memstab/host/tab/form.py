@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from lib_memstab.calibration.plan import FEWEST_PROMPTS, LONGEST, MAX_PROMPTS, SCALES, Plan, read_plan
 from lib_memstab.settings import SettingsError
+
+if TYPE_CHECKING:
+    from lib_memstab.calibration.plan import Plan
 
 STEPS = 20
 UNKNOWN_SIZE = (512, 512)
@@ -74,6 +76,8 @@ def read_form(
     Raises:
         FormError: names the field by its label, and the values it may have.
     """
+    from lib_memstab.calibration.plan import read_plan
+
     body = {field.name: value for field, value in zip(FIELDS, form, strict=True) if value is not None and value != ""}
     body["modes"] = "both" if body.pop("img2img") else "txt2img"
     body["resume"] = resume
@@ -104,6 +108,8 @@ def sampling_of(form: Sequence[Any], size: tuple[int, int] | None) -> dict[str, 
 
     `size`: height and width of the checkpoint, where it is known.
     """
+    from lib_memstab.calibration.plan import SCALES
+
     values = {field.name: value for field, value in zip(FIELDS, form, strict=True)}
     height, width = size or UNKNOWN_SIZE
     try:
@@ -135,6 +141,8 @@ def read_prompts(data: bytes) -> list[str]:
     Raises:
         FormError: if it is no such file, or has too few or too long prompts.
     """
+    from lib_memstab.calibration.plan import FEWEST_PROMPTS, LONGEST, MAX_PROMPTS
+
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

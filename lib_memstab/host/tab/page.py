@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from lib_memstab.calibration.calibrator import Calibrator
-from lib_memstab.calibration.plan import Plan
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.report import AUTOMATIC
 from lib_memstab.host import wording
 from lib_memstab.host.accordion import SAMPLING
-from lib_memstab.host.learner import Learner
 from lib_memstab.host.tab import audits as tab_audits
 from lib_memstab.host.tab import learned as tab_learned
 from lib_memstab.host.tab import profiles as tab_profiles
@@ -25,6 +22,11 @@ from lib_memstab.host.tab.markup import sentence
 from lib_memstab.host.tab.profiles import UPLOAD_HEIGHT
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
+
+if TYPE_CHECKING:
+    from lib_memstab.calibration.calibrator import Calibrator
+    from lib_memstab.calibration.plan import Plan
+    from lib_memstab.host.learner import Learner
 
 NAME = TITLE.lower()
 """The tab's name in the page; all its elements' names begin so. `memstab.js` knows them."""
@@ -54,8 +56,8 @@ class Behind:
     """
 
     store: Store
-    calibrator: Calibrator
-    learner: Learner
+    calibrator: Callable[[], Calibrator]
+    learner: Callable[[], Learner]
     checkpoint: Callable[[], Checkpoint]
     status: Callable[[str, Sequence[Any]], str]
     loaded: Callable[[], bool]
@@ -129,7 +131,7 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section, lear
         return read_form(form, prompts, resume, behind.samplers(), behind.schedulers(), behind.size)
 
     def starting(resume: bool) -> Callable[..., str]:
-        return lambda *values: watching.start(behind.calibrator, lambda: plan(resume, values))
+        return lambda *values: watching.start(behind.calibrator(), lambda: plan(resume, values))
 
     def looked(seen: str) -> tuple[Any, ...]:
         line, drawn, now = view.look(seen)
@@ -149,7 +151,7 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section, lear
 
     for button, resume in ((parts.calibrate, True), (parts.anew, False)):
         button.click(starting(resume), [parts.prompts, *parts.fields], [parts.line], show_progress=False)
-    parts.stop.click(lambda: watching.stop(behind.calibrator), None, [parts.line], show_progress=False, queue=False)
+    parts.stop.click(lambda: watching.stop(behind.calibrator()), None, [parts.line], show_progress=False, queue=False)
     shown = [parts.line, parts.region, parts.seen]
     parts.tick.click(looked, [parts.seen], shown, show_progress=False, queue=False)
     size = [parts.fields[place] for place, field in enumerate(FIELDS) if field.name in ("width", "height")]

@@ -6,10 +6,9 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from matplotlib.figure import Figure
 
 from lib_memstab.core.profile import ProfileError
 from lib_memstab.host import wording
@@ -17,6 +16,9 @@ from lib_memstab.host.tab import catalogue
 from lib_memstab.host.tab.catalogue import Answer
 from lib_memstab.host.tab.markup import picture, plain, sentence, table
 from lib_memstab.store import Store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 UPLOAD_HEIGHT = 130
 """Of a field for a file, in pixels."""

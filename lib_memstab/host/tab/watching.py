@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from lib_memstab import plots
-from lib_memstab.calibration.calibrator import Calibrator
-from lib_memstab.calibration.plan import Plan
 from lib_memstab.host.tab.form import FormError
 from lib_memstab.host.tab.markup import picture, sentence
 from lib_memstab.host.wording import BUSY, IDLE, STOPPING
+
+if TYPE_CHECKING:
+    from lib_memstab.calibration.calibrator import Calibrator
+    from lib_memstab.calibration.plan import Plan
 
 TITLE = "where ordinary pictures walk"
 REST = 4.0
@@ -46,7 +48,7 @@ def line(calibrator: Calibrator, note: str = "") -> str:
 class View:
     """Looks at a calibration for all pages: one drawing serves them all, and drawing takes a small part of the time."""
 
-    def __init__(self, calibrator: Calibrator) -> None:
+    def __init__(self, calibrator: Callable[[], Calibrator]) -> None:
         self._calibrator, self._guard = calibrator, threading.Lock()
         self._state, self._drawn, self._rest_until = "", "", 0.0
 
@@ -54,12 +56,15 @@ class View:
         """The line, the picture of the regions, and its state; None for the picture if `seen` is that state."""
         with self._guard:
             self._draw()
-            return line(self._calibrator), None if self._state == seen else self._drawn, self._state
+            return line(self._calibrator()), None if self._state == seen else self._drawn, self._state
 
     def _draw(self) -> None:
-        regions, begun = self._calibrator.regions(), time.monotonic()
+        from lib_memstab import plots
+
+        calibrator = self._calibrator()
+        regions, begun = calibrator.regions(), time.monotonic()
         state = " ".join(f"{mode} {one.count} {one.peaks.sum()}" for mode, one in regions.items())
-        if state == self._state or (self._calibrator.busy and state and begun < self._rest_until):
+        if state == self._state or (calibrator.busy and state and begun < self._rest_until):
             return
         self._drawn = picture(plots.regions_figure(regions, TITLE), TITLE) if regions else ""
         self._state, now = state, time.monotonic()

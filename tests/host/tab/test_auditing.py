@@ -92,6 +92,20 @@ def test_it_is_told_how_far_it_is_and_long_lists_are_cut(outputs, tmp_path, monk
     assert len(csv.DictReader(io.StringIO(last.files[0].read_text("utf-8-sig"))).fieldnames) > 10
 
 
+def test_two_runs_at_once_have_files_of_their_own_which_go_with_them(outputs):
+    def run(state):
+        return auditing.own_run(wording.EVERYTHING, True, [state], [outputs], lambda paths: None)
+
+    running = {state: run(state) for state in ("flagged", "clear")}
+    found = {state: next(told for told in one if told.files) for state, one in running.items()}
+    for state, told in found.items():
+        rows = list(csv.DictReader(io.StringIO(told.files[0].read_text("utf-8-sig"))))
+        assert [row["state"] for row in rows] == [state]
+    for one in running.values():
+        assert list(one) == []
+    assert [path for told in found.values() for path in told.files if path.exists()] == []
+
+
 def test_a_folder_that_cannot_be_written_to_is_said_and_the_result_shown(outputs, tmp_path):
     *_, last = auditing.look_through(wording.EVERYTHING, True, [], [outputs], tmp_path / "none", lambda paths: None)
     assert "cannot be written" in last.html

@@ -31,7 +31,7 @@ def text(html):
 
 
 def test_before_any_calibration_there_is_nothing_to_see(calibrator):
-    line, drawn, seen = watching.View(calibrator).look("")
+    line, drawn, seen = watching.View(lambda: calibrator).look("")
     assert 'data-busy="no"' in line
     assert (text(line), drawn, seen) == ("", None, "")
 
@@ -71,7 +71,7 @@ def test_the_picture_grows_and_is_drawn_only_when_there_is_more(machine, calibra
     machine.stop_after = 6
     assert calibrator.start(SMALL)
     assert finished(calibrator).state == "stopped"
-    view = watching.View(calibrator)
+    view = watching.View(lambda: calibrator)
     line, drawn, seen = view.look("")
     assert "is kept" in text(line)
     assert drawn.startswith('<img src="data:image/png;base64,')
@@ -98,13 +98,13 @@ def test_a_calibration_that_goes_on_says_what_it_had_and_how_long_it_takes(machi
     assert 25 <= width < 100
     assert finished(calibrator).state == "done"
     assert len(machine.batches) - before < 16
-    line, drawn, _ = watching.View(calibrator).look("")
+    line, drawn, _ = watching.View(lambda: calibrator).look("")
     assert "saved as my model" in text(line)
     assert "<img" in drawn
 
 
 def test_another_calibration_does_not_show_the_picture_of_the_last(machine, calibrator):
-    view = watching.View(calibrator)
+    view = watching.View(lambda: calibrator)
     calibrator.start(SMALL)
     finished(calibrator)
     _, drawn, seen = view.look("")
