@@ -75,7 +75,7 @@ def ready(webui, tmp_path, case="flagged", **options):
 
 def test_a_picture_comes_with_its_badge_and_the_login_is_sent(webui, tmp_path):
     ready(webui, tmp_path)
-    picture = webui.txt2img(JOB, {"enabled": True, "mode": "detect"})
+    picture = webui.sample(JOB, {"enabled": True, "mode": "detect"})
     assert picture.pixels.shape == (8, 8, 3)
     assert picture.report == CASES["flagged"][1]
     path, login, body = webui.asked[-1]
@@ -100,18 +100,18 @@ def test_a_picture_comes_with_its_badge_and_the_login_is_sent(webui, tmp_path):
 def test_every_refusal_says_what_to_do(webui, answer, told):
     webui.answers[TXT2IMG] = [answer]
     with pytest.raises(WebUIError, match=told):
-        webui.txt2img(JOB, {})
+        webui.sample(JOB, {})
     assert len(webui.asked) == 1
 
 
 def test_a_lost_connection_is_tried_again_and_then_given_up(webui, tmp_path):
     ready(webui, tmp_path)
     webui.answers[TXT2IMG] = [DROPPED, DROPPED, *webui.answers[TXT2IMG]]
-    assert webui.txt2img(JOB, {}).report is not None
+    assert webui.sample(JOB, {}).report is not None
     assert len(webui.asked) == 3
     webui.answers[TXT2IMG] = [DROPPED]
     with pytest.raises(WebUIError, match="is the WebUI running"):
-        webui.txt2img(JOB, {})
+        webui.sample(JOB, {})
     assert len(webui.asked) == 6
 
 
@@ -131,7 +131,7 @@ def test_a_jpeg_is_no_answer(webui):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(file, "JPEG")
     webui.answers[TXT2IMG] = [(200, {"images": [base64.b64encode(file.getvalue()).decode()]})]
     with pytest.raises(WebUIError, match="set its File format for images to png"):
-        webui.txt2img(JOB, {})
+        webui.sample(JOB, {})
 
 
 def source(webui, sampler="Euler"):

@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 
 from lib_memstab.evidence.descriptors import Descriptor
+from lib_memstab.evidence.journal import unpacked
 from lib_memstab.evidence.similarity import FloatArray
-from lib_memstab.evidence.verify.journal import Entry, Journal, unpacked
+from lib_memstab.evidence.verify.journal import Entry, Journal
 from lib_memstab.evidence.verify.plan import MODES, Subject
 
 FIRST: Final = ((1, "first"), (3, "first 3"), (5, "first 5"), (None, "all"))
