@@ -39,6 +39,10 @@ class Record(Protocol):
         """Which picture it is."""
 
     @property
+    def subject(self) -> int:
+        """Number of its prompt."""
+
+    @property
     def descriptor(self) -> str:
         """What it is compared by, as `packed` has it; empty where it is not."""
 
@@ -110,6 +114,15 @@ class Journal(Generic[R]):
                 if entry.key not in seen:
                     seen.add(entry.key)
                     yield entry
+
+    def by_subject(self, count: int) -> Iterator[tuple[int, list[R]]]:
+        """The pictures of each prompt numbered below `count`, as soon as the last of them is read."""
+        last = {entry.subject: place for place, entry in enumerate(self.entries())}
+        waiting: dict[int, list[R]] = {}
+        for place, entry in enumerate(self.entries()):
+            waiting.setdefault(entry.subject, []).append(entry)
+            if last[entry.subject] == place and 0 <= entry.subject < count:
+                yield entry.subject, waiting.pop(entry.subject)
 
     def _shallow(self, entry: R) -> dict[str, Any]:
         return {name: getattr(entry, name) for name in self._names}

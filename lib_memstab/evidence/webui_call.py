@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,6 @@ from lib_memstab.evidence.audit_table import shown
 from lib_memstab.evidence.prompt_lists import PromptList, read_list
 from lib_memstab.evidence.verify.plan import Sampling
 from lib_memstab.evidence.webui import WebUI
-from lib_memstab.lab.tools import given
 
 log = logging.getLogger("memstab")
 
@@ -23,6 +23,12 @@ LOGIN = "MEMSTAB_WEBUI_AUTH"
 
 BROKEN_TOLD = 10
 """Broken lines of a list that are told one by one."""
+
+SIDE = 512
+"""Width and height where none is given, in pixels."""
+
+ONLY_HERE = ("auth", "prompts_file", "ordinary", "limit", "sampler", "scheduler", "cfg", "width", "height")
+"""Options that mean nothing without a WebUI, as `args` names them."""
 
 _OPTIONS = ("sampler", "scheduler", "steps", "cfg", "width", "height", "sensitivity")
 
@@ -58,13 +64,38 @@ def add_sampling(group: argparse._ActionsContainer, sides: str, own: Sequence[st
             group.add_argument(f"--{name}", type=kinds.get(name, str), help=words[name])
 
 
+def add_run(parser: argparse.ArgumentParser, ordinary: str, own: Sequence[str] = ()) -> None:
+    """The options of a run on a WebUI; `ordinary` says what its ordinary prompts are for, `own` is there already."""
+    group = parser.add_argument_group("on a running WebUI")
+    add_address(group)
+    add_login(group)
+    group.add_argument(
+        "--prompts-file",
+        nargs="+",
+        type=Path,
+        metavar="LIST",
+        help="prompts to try, as JSONL, CSV, parquet or text, one prompt a line",
+    )
+    group.add_argument("--ordinary", nargs="+", type=Path, metavar="LIST", help=ordinary)
+    group.add_argument("--limit", type=int, metavar="N", help="only the first N prompts of each list")
+    add_sampling(group, str(SIDE), own)
+
+
+def refuse(args: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """UseError if the call has one of these options."""
+    values = ((name, getattr(args, name)) for name in names)
+    given = [f"--{name.replace('_', '-')}" for name, value in values if value is not None and value is not False]
+    if given:
+        raise UseError(f"{given[0]} {why}")
+
+
 def sampling_of(args: argparse.Namespace, side: int) -> Sampling:
     """How is sampled, as the call says; UseError for what cannot be."""
-    named = given(args, *(name for name in _OPTIONS if name != "cfg"))
-    if args.cfg is not None:
-        named["guidance"] = args.cfg
+    fields = {name: "guidance" if name == "cfg" else name for name in _OPTIONS}
+    named = {field: getattr(args, name) for name, field in fields.items() if getattr(args, name) is not None}
     sampling = Sampling(**{"width": side, "height": side, **named})
-    if not 2 <= sampling.steps <= 1000 or not sampling.guidance >= 1 or not sampling.sensitivity > 1:
+    numbers = 1 <= sampling.guidance < math.inf and 1 < sampling.sensitivity < math.inf
+    if not 2 <= sampling.steps <= 1000 or not numbers:
         raise UseError("--steps is 2 to 1000, --cfg 1 or more, --sensitivity above 1")
     if any(not (64 <= side <= 4096 and side % 8 == 0) for side in (sampling.width, sampling.height)):
         raise UseError("--width and --height are 64 to 4096, in steps of 8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,19 +45,9 @@ class Shown:
 def shown(journal: Journal, subjects: Sequence[Subject], descriptor: Descriptor) -> list[Shown]:
     """Every prompt and seed that is there in all modes; only one prompt's descriptors are held at a time."""
     rows: list[Shown] = []
-    for number, found in _by_subject(journal, len(subjects)):
+    for number, found in journal.by_subject(len(subjects)):
         rows += _of_prompt(subjects[number], found, descriptor)
     return sorted(rows, key=lambda row: (row.subject.number, row.seed))
-
-
-def _by_subject(journal: Journal, count: int) -> Iterator[tuple[int, list[Entry]]]:
-    """The entries of each prompt, as soon as the last of them is read."""
-    last = {entry.subject: place for place, entry in enumerate(journal.entries())}
-    waiting: dict[int, list[Entry]] = {}
-    for place, entry in enumerate(journal.entries()):
-        waiting.setdefault(entry.subject, []).append(entry)
-        if last[entry.subject] == place and 0 <= entry.subject < count:
-            yield entry.subject, waiting.pop(entry.subject)
 
 
 def _of_prompt(subject: Subject, entries: Sequence[Entry], descriptor: Descriptor) -> list[Shown]:

@@ -96,11 +96,11 @@ class WebUISource:
     def __init__(self, webui: WebUI, sampling: Sampling) -> None:
         self.webui, self.sampling = webui, sampling
         try:
-            self.options, self.versions, samplers = webui.options(), webui.memstab(), webui.samplers()
+            self.options, self.versions, self.samplers = webui.options(), webui.memstab(), webui.samplers()
         except WebUIError as error:
             raise SourceError(str(error)) from error
-        if sampling.sampler not in samplers:
-            raise SourceError(f"the WebUI has no sampler {sampling.sampler!r}: it has {', '.join(samplers)}")
+        if sampling.sampler not in self.samplers:
+            raise SourceError(f"the WebUI has no sampler {sampling.sampler!r}: it has {', '.join(self.samplers)}")
         if str(self.options.get("samples_format", "png")).lower() != "png":
             raise SourceError(
                 "the WebUI answers with pictures that lose pixels and badges: set Settings, Saving images/grids, File "
