@@ -18,12 +18,16 @@ from lib_memstab.cli import BAD_USE, FINDING, UseError
 from lib_memstab.core.plain import to_plain
 from lib_memstab.evidence.attack import ALLOWED, FULL, Journal, Plan, attack, markdown, overall, rates
 from lib_memstab.evidence.audit_table import shown
+from lib_memstab.evidence.descriptors import DescriptorError
+from lib_memstab.evidence.journal import JournalError
 from lib_memstab.evidence.live import attacking
 from lib_memstab.evidence.live.attacking import SEEDS
 from lib_memstab.evidence.live.attacks import LIVE_ATTACKS
 from lib_memstab.evidence.progress import bar
+from lib_memstab.evidence.prompt_lists import PromptListError
 from lib_memstab.evidence.similarity_command import SSCD_HELP
 from lib_memstab.evidence.verify.plan import SourceError
+from lib_memstab.evidence.verify.references import TrainingPictureError
 from lib_memstab.evidence.webui import WebUIError
 from lib_memstab.evidence.webui_call import ONLY_HERE, add_run, refuse
 from lib_memstab.lab.attacks import ATTACKS
@@ -93,7 +97,10 @@ def run(args: argparse.Namespace) -> int:
         journal = Journal(path, plan)
         with bar("unit") as progress:
             attempts = attack(plan, args.attacks or list(ATTACKS), journal, args.jobs or 2, progress)
-    except (ValueError, OSError, SourceError, WebUIError) as error:
+    except (UseError, DescriptorError, JournalError, PromptListError, TrainingPictureError) as error:
+        log.error("attack: %s", shown(str(error)))
+        return BAD_USE
+    except (SourceError, WebUIError, OSError) as error:
         log.error("attack: %s", shown(str(error)))
         return BAD_USE
     whole = overall(attempts)

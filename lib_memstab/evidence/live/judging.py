@@ -103,8 +103,8 @@ def _attempt(
         int(seed),
         0,
         0.0,
-        round(float(likeness[0]), 4),
-        round(float(likeness[1]), 4),
+        float(likeness[0]),
+        float(likeness[1]),
         on.verdict in ("flagged", "suppressed"),
         None if on.verdict == "not measured" else on.score,
     )
