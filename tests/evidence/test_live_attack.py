@@ -55,7 +55,7 @@ def test_attacks_are_counted_by_what_copies_are_like_and_what_is_not_replayed_is
     assert (found["prompts"], found["replayed"]) == (2, 1)
     assert "1 of 2 prompts were attacked" in printed
     assert "the training pictures were not looked at" in printed
-    assert found["left_out"] == ["the WebUI has no sampler 'DPM++ 2M Karras'", "the WebUI has no sampler 'DDIM'"]
+    assert found["left_out"] == ["the WebUI has no sampler 'DDIM'"]
     rows = rows_of(found)
     assert {one["prompt"] for one in found["attempts"]} == {REPLAYED}
     for name, with_it, flagged in (("the prompt as it is", 0, 2), ("CFG 1", 2, 0), ("CFG 3", 0, 2), ("Euler a", 0, 2)):

@@ -42,7 +42,7 @@ EVERYDAY: Final = (
 NEGATIVE: Final = "blurry, low quality, watermark, text, deformed"
 """A negative prompt as people write them."""
 
-SAMPLERS: Final = ("DPM++ 2M", "DPM++ 2M Karras", "Euler a", "DDIM")
+SAMPLERS: Final = ("DPM++ 2M", "Euler a", "DDIM")
 """Other samplers that are tried where the WebUI has them; each name is an attack's."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from lib_memstab.cli import FINDING, UseError, columns
+from lib_memstab.core.files import write_whole
 from lib_memstab.core.plain import to_plain
 from lib_memstab.evidence.audit_table import shown
 from lib_memstab.evidence.cliques import MAX_NODES
@@ -80,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
     rows = look(journal, subjects, seeds, distance, args.clique)
     found = [one for one in rows if one.pictures is not None]
     if found:
-        sheet(found[:MOST_ROWS]).save(folder / SHEET)
+        file = io.BytesIO()
+        sheet(found[:MOST_ROWS]).save(file, "PNG", optimize=True)
+        write_whole(folder / SHEET, file.getvalue())
     else:
         (folder / SHEET).unlink(missing_ok=True)
     content = {"seeds": seeds, "distance": distance, "clique": args.clique, **figures(rows)}
