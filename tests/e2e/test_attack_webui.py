@@ -43,7 +43,9 @@ def finished(called):
 
 def broken_off(called, journal, pictures):
     """Interrupt a call once it has kept so many pictures; what it said."""
-    with subprocess.Popen(called, cwd=ROOT, stderr=subprocess.PIPE, text=True) as stopped:
+    # Where the tests run in the background, an interruption is ignored, and would be by whatever they start.
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(called, cwd=ROOT, stderr=subprocess.PIPE, text=True, **heeding) as stopped:
         while not journal.exists() or journal.read_bytes().count(b"\n") - 1 < pictures:
             assert stopped.poll() is None
             time.sleep(0.05)
