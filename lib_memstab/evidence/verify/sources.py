@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ from lib_memstab.lab.experiment import text_rows
 from lib_memstab.lab.sampling import SAMPLERS, Job, sample
 
 LAB_BATCH: Final = 16
+
+PLAIN: Final = {"prompt", "seed"}
+"""What a plain job changes: MemStab must be able to measure it, or the checkpoint was not calibrated for this."""
 
 
 class LabSource:
@@ -93,11 +96,11 @@ class WebUISource:
     def __init__(self, webui: WebUI, sampling: Sampling) -> None:
         self.webui, self.sampling = webui, sampling
         try:
-            self.options, self.versions, samplers = webui.options(), webui.memstab(), webui.samplers()
+            self.options, self.versions, self.samplers = webui.options(), webui.memstab(), webui.samplers()
         except WebUIError as error:
             raise SourceError(str(error)) from error
-        if sampling.sampler not in samplers:
-            raise SourceError(f"the WebUI has no sampler {sampling.sampler!r}: it has {', '.join(samplers)}")
+        if sampling.sampler not in self.samplers:
+            raise SourceError(f"the WebUI has no sampler {sampling.sampler!r}: it has {', '.join(self.samplers)}")
         if str(self.options.get("samples_format", "png")).lower() != "png":
             raise SourceError(
                 "the WebUI answers with pictures that lose pixels and badges: set Settings, Saving images/grids, File "
@@ -134,24 +137,35 @@ class WebUISource:
 
     def take(self, prompts: Sequence[str], seeds: Sequence[int], mode: Mode) -> list[Taken]:
         """One job for each picture."""
-        return [self._one(prompt, seed, mode) for prompt, seed in zip(prompts, seeds, strict=True)]
+        jobs = [{"prompt": escaped(prompt), "seed": seed} for prompt, seed in zip(prompts, seeds, strict=True)]
+        return [self.shoot(job, mode) for job in jobs]
 
-    def _one(self, prompt: str, seed: int, mode: Mode) -> Taken:
-        job: dict[str, Any] = {
-            "prompt": escaped(prompt),
+    def job(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """What is asked of the WebUI, in its own words: this run's sampling with `changes`."""
+        sampler = {"sampler_name": self.sampling.sampler}
+        if self.sampling.scheduler and "sampler_name" not in changes:
+            sampler["scheduler"] = self.sampling.scheduler
+        return {
+            "prompt": "",
             "negative_prompt": "",
-            "seed": seed,
             "steps": self.sampling.steps,
             "cfg_scale": self.sampling.guidance,
             "width": self.sampling.width,
             "height": self.sampling.height,
-            "sampler_name": self.sampling.sampler,
+            **sampler,
+            **changes,
         }
-        if self.sampling.scheduler:
-            job["scheduler"] = self.sampling.scheduler
+
+    def shoot(self, changes: Mapping[str, Any], mode: Mode) -> Taken:
+        """One picture of `job(changes)`, whose prompts mean what the WebUI reads into them: see `escaped`.
+
+        Raises:
+            SourceError: if there is none to be had, or if MemStab could not measure this run's first plain picture.
+        """
+        job = self.job(changes)
         memstab = {"enabled": mode != "off", "mode": "detect" if mode == "off" else mode}
         try:
-            taken = self.webui.txt2img(job, {**memstab, "sensitivity": self.sampling.sensitivity})
+            taken = self.webui.sample(job, {**memstab, "sensitivity": self.sampling.sensitivity})
         except WebUIError as error:
             raise SourceError(str(error)) from error
         self._checkpoint = self._checkpoint or taken.checkpoint
@@ -168,7 +182,7 @@ class WebUISource:
             )
         if taken.report is not None and taken.report.partial is not None:
             raise SourceError("the job was interrupted in the WebUI: leave it alone until this is done, and call again")
-        if taken.report is not None and not self._measured:
+        if taken.report is not None and not self._measured and not set(changes) - PLAIN:
             if taken.report.verdict == "not measured":
                 raise SourceError(
                     f"MemStab could not measure in the WebUI ({taken.report.reason}): calibrate this checkpoint "
