@@ -112,6 +112,12 @@ class Detector:
         self.steps.append(step)
         return step
 
+    def against_no_prompt(self, plain: Measurement) -> Step:
+        """Where the path against no prompt stands after this evaluation, which judges no image."""
+        length = self._plain.update(plain.sigma, plain.update_norm(), plain.valid)
+        mean, deviation = interpolate(self._grid, self._plain_table, plain.sigma)
+        return Step(plain.sigma, length, mean, deviation, (length.log() - mean) / deviation)
+
     def trace(self) -> Tensor:
         """Sigma, path length, and the region's low and high bound at every evaluation: [B, 4, evaluations]."""
         rows = []

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from lib_memstab import __version__
-from lib_memstab.core.beginning import Beginning
-from lib_memstab.core.detection import Detector, Step
+from lib_memstab.core.beginning import Beginning, Judged, WithoutPrompt
+from lib_memstab.core.detection import Detector
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.region import Region
 from lib_memstab.core.report import (
@@ -30,10 +29,6 @@ from lib_memstab.core.report import (
 from lib_memstab.core.suppression import Evaluate, Evaluation, Flags, Rule, TextRows, spread
 
 log = logging.getLogger("memstab")
-
-WithoutPrompt = Callable[[], tuple[Tensor, Tensor | None]]
-"""Noise prediction [B, C, H, W] without any prompt, at one extra evaluation, where the other is of a negative prompt;
-and, of prompts with several parts, the update norm [B] of the one that pulls hardest, against it."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +87,7 @@ class Monitor:
         self.heat: Tensor | None = None
         self.evaluations = 0
         self._text: Tensor | None = None
-        self._beginning = Beginning() if negative else None
-        self._anew = False
+        self._beginning = Beginning(self.detector) if negative and self.detector is not None else None
 
     @property
     def acts(self) -> bool:
@@ -144,43 +138,30 @@ class Monitor:
             if self._beginning is not None and without is None and evaluate is not None and self.rows is not None:
                 empty = self.rows.empty.to(x).expand(len(x), -1, -1)
                 without = lambda: (evaluate(x, sigma, empty), None)  # noqa: E731
-            return self._measure(found, judged, hardest, without)
+            if self._beginning is None:
+                step = self.detector.update(measured, hardest)
+                return self._judge(Judged(found, step, step, judged - eps_uncond))
+            return self._judge(self._beginning.take(found, judged, hardest, without, self._steered))
         except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
             self._give_up(error)
             return eps
 
-    def _measure(
-        self, evaluation: Evaluation, judged: Tensor, hardest: Tensor | None, without: WithoutPrompt | None
-    ) -> Tensor:
-        """The evaluation against the negative prompt, or at the beginning against no prompt."""
-        assert self.detector is not None
-        guided, pull = evaluation.measured, judged - evaluation.eps_uncond
-        phase = "over" if self._beginning is None or without is None else self._beginning.at(evaluation.sigma)
-        if phase == "over" or without is None:
-            found = replace(evaluation, anew=self._anew)
-            self._anew = False
-            return self._judge(found, self.detector.update(guided, hardest), pull)
-        self._anew = True
-        if phase == "held":
-            unknown = replace(guided, valid=torch.zeros_like(guided.valid))
-            return self._judge(replace(evaluation, measured=unknown), self.detector.update(guided, held=True), pull)
-        eps_plain, hardest = without()
-        plain = measure(evaluation.sigma, judged, eps_plain)
-        step = self.detector.update(guided, hardest, plain)
-        return self._judge(replace(evaluation, measured=plain), step, judged - eps_plain)
+    def _steered(self) -> Tensor | None:
+        """Which images are being steered away, bool [B]; None where nothing is."""
+        return self.flagged if self.acts else None
 
-    def _judge(self, evaluation: Evaluation, step: Step, delta: Tensor) -> Tensor:
+    def _judge(self, found: Judged) -> Tensor:
         assert self.detector is not None
+        evaluation, step, limits = found.evaluation, found.step, found.limits
         excess = step.excess
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
         threshold = self.detector.threshold
         self.flagged = before | (excess > threshold)
-        pull = heat(delta)
+        pull = heat(found.pull)
         new = spread(self.flagged & ~before, pull) > 0
         self.heat = torch.where(new, pull, torch.zeros_like(pull) if self.heat is None else self.heat)
-        flags = Flags(
-            self.flagged, before, excess, step.length, step.mean.exp(), step.deviation, threshold, self._once_in_100
-        )
+        centre, once_in_100 = limits.mean.exp(), self._once_in_100
+        flags = Flags(self.flagged, before, excess, limits.length, centre, limits.deviation, threshold, once_in_100)
         if not self.acts:
             return evaluation.eps
         guided = self.rule.guide(evaluation, flags)
@@ -204,7 +185,7 @@ class Monitor:
             return [self._report("not measured", reason, profile, host, partial)] * count
         suppressed = torch.zeros_like(detector.score) if self.suppressed is None else self.suppressed
         extra = torch.zeros_like(detector.score) if self.rule.extra is None else self.rule.extra
-        extra = extra + (0 if self._beginning is None else self._beginning.evaluations)
+        extra = extra + (0 if self._beginning is None else self._beginning.levels.evaluations)
         facts = torch.stack(
             [detector.score, detector.measured, detector.outside_count, detector.first_outside, suppressed, extra]
         )

@@ -72,8 +72,8 @@ class Flags:
 class Evaluation:
     """One denoiser evaluation: x = x0 + sigma noise, predictions [B, C, H, W], sigma [B], the guidance scale in use.
 
-    `measured` is its measurement, as it is judged; `anew`: against something else than the evaluations before it, so
-    that paths begin anew.
+    `measured` is its measurement, as it is judged; `anew`, bool [B]: images that are held
+    against something else from now on, so that their paths begin anew.
     """
 
     x: Tensor
@@ -85,7 +85,7 @@ class Evaluation:
     text: Tensor | None
     evaluate: Evaluate | None
     measured: Measurement
-    anew: bool = False
+    anew: Tensor | None = None
 
 
 def spread(values: Tensor, like: Tensor) -> Tensor:
@@ -278,8 +278,8 @@ class Windows(Recalling):
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         measured = evaluation.measured
-        if evaluation.anew:
-            self._path = PathLength()
+        if evaluation.anew is not None:
+            self._path.restart(evaluation.anew)
         length = self._path.update(measured.sigma, measured.update_norm(), measured.valid)
         outside = flags.before & (length > flags.centre * (flags.once_in_100 * flags.deviation).exp())
         self._again = outside if self._again is None else self._again | outside

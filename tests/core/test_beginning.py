@@ -4,35 +4,52 @@ import numpy as np
 import pytest
 import torch
 
-from lib_memstab.core.beginning import Beginning
+from lib_memstab.core.beginning import Levels
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.suppression import RULES
-from tests.core.test_monitor import GUIDANCE, SIGMAS, evaluations, play, region, rows_of  # noqa: F401
+from tests.core.test_monitor import GUIDANCE, SIGMAS, evaluations, region, rows_of  # noqa: F401
 
-EULER_20 = [14.6, 10.7, 8.08, 6.2, 4.86, 3.9, 3.1, 2.5]
+EULER_20 = [14.6, 10.7, 8.08, 6.2, 4.86, 3.9, 3.1, 2.5, 2.0]
 
 
-def phases(levels):
-    beginning = Beginning()
-    return [beginning.at(torch.full((2,), level)) for level in levels], beginning.evaluations
+def phases(levels, steered=False):
+    asked = []
+
+    def steers():
+        asked.append(True)
+        return steered
+
+    followed = Levels()
+    found = [followed.at(torch.full((2,), level), steers) for level in levels]
+    assert len(asked) <= 1
+    return found, followed.evaluations
 
 
 def test_it_ends_at_a_share_of_the_first_noise_level():
     found, count = phases(EULER_20)
-    assert found == ["measured"] * 4 + ["over"] * 4
+    assert found == ["begins"] * 4 + ["over"] * 5
     assert count == 4
 
 
+def test_where_a_picture_is_steered_away_it_is_followed_for_longer():
+    found, count = phases(EULER_20, steered=True)
+    assert found == ["begins"] * 4 + ["steers"] * 3 + ["over"] * 2
+    assert count == 7
+
+
 def test_many_small_steps_cost_no_more_than_a_few_large_ones():
-    found, count = phases(np.exp(np.linspace(np.log(14.6), np.log(0.03), 300)))
-    assert found[:2] == ["measured", "held"]
+    levels = np.exp(np.linspace(np.log(14.6), np.log(0.03), 300))
+    found, count = phases(levels)
+    assert found[:2] == ["begins", "holds"]
     assert count <= 7
-    assert "held" not in found[found.index("over") :]
+    found, count = phases(levels, steered=True)
+    assert {"steers", "waits"} < set(found)
+    assert count <= 11
 
 
 def test_a_noise_level_that_rises_again_does_not_begin_anew():
     found, _ = phases([14.6, 5.0, 14.6, 14.0])
-    assert found == ["measured", "over", "over", "over"]
+    assert found == ["begins", "over", "over", "over"]
 
 
 def hidden(monitor, gains, negative, seed=0, asked=None):
@@ -79,7 +96,7 @@ def test_without_a_negative_prompt_nothing_more_is_evaluated(region):  # noqa: F
 
 
 def test_between_two_extra_evaluations_the_last_verdict_holds(region, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(Beginning, "SPACING", 0.7)
+    monkeypatch.setattr(Levels, "SPACING", 0.7)
     monitor = monitor_of(region, negative=True)
     asked = hidden(monitor, [0.02, 0.3], 0.5)
     assert len(asked) == 2
@@ -119,12 +136,57 @@ def test_the_text_of_no_prompt_is_evaluated_where_the_host_gives_nothing_else(re
     assert all(torch.equal(text, rows.empty.expand(2, -1, -1)) for text in asked)
 
 
-def test_a_flagged_path_begins_anew_when_the_beginning_is_over(region):  # noqa: F811
-    """What was walked against no prompt is not held against paths with a negative one."""
-    monitor = Monitor(region, Settings("suppress"), RULES["windows"](), GUIDANCE, rows_of(1)[1], negative=True)
-    answers, _ = play(monitor, [0.3])
-    assert monitor.reports(1)[0].verdict == "suppressed"
-    assert any(not torch.equal(eps, answer) for eps, answer in answers)
-    begun = float(monitor.rule._path._unit)
-    over = [level for level in SIGMAS if level < 0.4 * SIGMAS[0]]
-    assert begun == pytest.approx(over[0] - over[-1], rel=1e-4)
+def test_a_job_that_cannot_say_what_no_prompt_gives_is_not_measured(region):  # noqa: F811
+    monitor = monitor_of(region, negative=True)
+    for sigma, cond, uncond in evaluations([0.3]):
+        assert monitor.evaluated(cond, sigma, cond, uncond, cond) is cond
+    assert "without any prompt" in monitor.reports(1)[0].reason
+
+
+def steering(region, gains, only=None):  # noqa: F811
+    """A job that steers: its monitor, what its rule was told, and its answers; `only` some of these images."""
+    own = list(range(len(gains))) if only is None else only
+    rows = rows_of(len(own))[1]
+    monitor = Monitor(region, Settings("suppress"), RULES["windows"](), GUIDANCE, rows, negative=True)
+    told, answers, guide = [], [], monitor.rule.guide
+    monitor.rule.guide = lambda evaluation, flags: told.append((evaluation, flags)) or guide(evaluation, flags)
+    for step, (sigma, cond, plain) in enumerate(evaluations(gains)):
+        # The last image pulls only after the beginning.
+        cond[-1] = plain[-1] + (30 if step >= 3 else 1) * (cond[-1] - plain[-1])
+        uncond = plain + 0.5 * (cond - plain)
+        eps = (uncond + GUIDANCE * (cond - uncond))[own]
+        answers.append(
+            (
+                eps,
+                monitor.evaluated(eps, sigma[own], cond[own], uncond[own], eps, without=lambda e=plain: (e[own], None)),
+            )
+        )
+    return monitor, told, answers
+
+
+def test_a_path_that_is_steered_is_held_against_no_prompt_for_longer_and_then_begins_anew(region):  # noqa: F811
+    monitor, told, answers = steering(region, [0.3, 0.02, 0.02], only=[0, 1])
+    assert [one.verdict for one in monitor.reports(2)] == ["suppressed", "clear"]
+    assert all(torch.equal(eps[1], answer[1]) for eps, answer in answers)
+    over = next(place for place, level in enumerate(SIGMAS) if level < 0.2 * SIGMAS[0])
+    anew = [None if evaluation.anew is None else evaluation.anew.tolist() for evaluation, _ in told]
+    assert [place for place, rows in enumerate(anew) if rows] == [over]
+    assert anew[over] == [True, False]
+
+
+def test_what_is_done_to_a_picture_does_not_depend_on_the_others_of_its_batch(region):  # noqa: F811
+    gains = [0.3, 0.02, 0.03]
+    monitor, _, among = steering(region, gains)
+    assert [one.verdict for one in monitor.reports(3)] == ["suppressed", "clear", "suppressed"]
+    assert monitor.reports(3)[2].steps.first_outside == 4
+    for place in range(3):
+        alone, _, answers = steering(region, gains, only=[place])
+        for (_, one), (_, other) in zip(answers, among, strict=True):
+            torch.testing.assert_close(one[0], other[place])
+        assert alone.reports(1)[0].score == pytest.approx(monitor.reports(3)[place].score)
+
+
+def test_where_nothing_is_flagged_nothing_is_evaluated_after_the_beginning(region):  # noqa: F811
+    monitor, _, answers = steering(region, [0.02, 0.02, 0.02], only=[0, 1])
+    assert monitor.reports(2)[0].extra_evaluations == sum(level >= 0.4 * SIGMAS[0] for level in SIGMAS)
+    assert all(torch.equal(eps, answer) for eps, answer in answers)
