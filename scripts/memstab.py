@@ -11,6 +11,7 @@ from lib_memstab.core.profile import Checkpoint
 from lib_memstab.host import accordion, filenames, holding, images, localize, matching, options, wording, xyz
 from lib_memstab.host.a1111 import MISSING_HOOK, WebUI, facts_of, facts_of_fields, own_folder, serve
 from lib_memstab.host.a1111_calibrate import Sampling, the_calibrator
+from lib_memstab.host.a1111_verify import the_verifier
 from lib_memstab.host.facts import Applied, PassFacts
 from lib_memstab.host.hooks import Hooks
 from lib_memstab.host.learner import Learner
@@ -25,6 +26,7 @@ STORE = Store(own_folder)
 PRESETS = Presets(lambda: own_folder() / "presets")
 SAMPLING = Sampling(HOST)
 CALIBRATOR = the_calibrator()
+VERIFIER = the_verifier()
 LACKS = "" if hasattr(scripts.Script, "process_before_every_sampling") else MISSING_HOOK
 TAP = Tap()
 
@@ -134,6 +136,7 @@ def add_pages(_: Any, app: Any) -> None:
             scheduler_names,
             SAMPLING.size,
             options.output_folders,
+            VERIFIER,
             credentials,
         ),
     )
@@ -153,6 +156,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
         scheduler_names,
         options.output_folders,
         serve,
+        VERIFIER,
     )
     return [(page.build(behind), TITLE, page.NAME)]
 

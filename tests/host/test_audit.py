@@ -116,7 +116,7 @@ def pages(outputs):
 
     def parts(credentials=""):
         nothing = [None] * 9
-        return api.Parts("test", *nothing, folders=lambda: [outputs], credentials=credentials)
+        return api.Parts("test", *nothing, folders=lambda: [outputs], verifier=None, credentials=credentials)
 
     def serve(credentials=""):
         app = api.FastAPI()
