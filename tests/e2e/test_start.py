@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lib_memstab.host import wording
-from lib_memstab.host.tab import catalogue, form
+from lib_memstab.host.tab import catalogue, extracting, form, verifying
 from tests.e2e.conftest import ROOT, place_of, running
 
 pytestmark = pytest.mark.e2e
@@ -20,6 +20,7 @@ LATER = {
     *(wording.HELD_BACK, wording.NO_PRESET),
     *(wording.ARMED, wording.LEARNING, wording.NOT_LEARNING),
     *(catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE, *catalogue.HEADS),
+    *(*verifying.ANSWERS, wording.REPORT, *extracting.HEADS, extracting.NO_REPLAYS),
 }
 """Texts that answer something."""
 CLOCK = Path(__file__).with_name("clock.py")
