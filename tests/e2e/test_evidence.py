@@ -1,4 +1,4 @@
-"""A verification inside the WebUI: from the tab, stopped and gone on; the pictures of one over HTTP; a good neighbour."""
+"""A verification inside the WebUI: from the tab, stopped, gone on; the pictures of one over HTTP; a good neighbour."""
 
 import csv
 import io
