@@ -80,7 +80,7 @@ class InProcess:
 
     def __init__(self, machine: Pictures, host: WebUI, sampling: Sampling, share: Share) -> None:
         from lib_memstab.evidence.verify.plan import SourceError
-        from lib_memstab.evidence.verify.webui_source import Watch
+        from lib_memstab.evidence.verify.webui_terms import Watch
 
         self._machine, self._host, self._settings, self._share = machine, host, sampling, share
         self._watch, self._store, self._begun = Watch(), Store(own_folder), time.time()
@@ -95,7 +95,7 @@ class InProcess:
 
     def check(self, prompts: Sequence[str]) -> None:
         """SourceError if the WebUI would take a part of a prompt for a comment."""
-        from lib_memstab.evidence.verify.webui_source import refuse_comments
+        from lib_memstab.evidence.verify.webui_terms import refuse_comments
 
         refuse_comments(_options(), prompts)
 
@@ -135,7 +135,7 @@ class InProcess:
 
     def _sample(self, prompt: str, seed: int, mode: Mode) -> Taken:
         from lib_memstab.evidence.verify.plan import SourceError, Taken
-        from lib_memstab.evidence.verify.webui_source import arguments, job_of
+        from lib_memstab.evidence.verify.webui_terms import arguments, job_of
 
         start = time.perf_counter()
         job = StableDiffusionProcessingTxt2Img(
@@ -178,7 +178,7 @@ class InProcess:
                 )
 
     def _facts_now(self) -> dict[str, str]:
-        from lib_memstab.evidence.verify.webui_source import facts_of, refuse_settings
+        from lib_memstab.evidence.verify.webui_terms import facts_of, refuse_settings
 
         options = _options()
         refuse_settings(options, self._settings.sampler, [one.name for one in sd_samplers.all_samplers])
@@ -193,7 +193,7 @@ class InProcess:
 
 
 def _options() -> dict[str, Any]:
-    from lib_memstab.evidence.verify.webui_source import WATCHED
+    from lib_memstab.evidence.verify.webui_terms import WATCHED
 
     return {name: getattr(shared.opts, name, "") for name in WATCHED}
 

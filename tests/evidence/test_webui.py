@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lib_memstab.evidence.verify.plan import Sampling, SourceError
-from lib_memstab.evidence.verify.webui_source import WebUISource
+from lib_memstab.evidence.verify.sources import WebUISource
 from lib_memstab.evidence.webui import WebUI, WebUIError
 from lib_memstab.host.wording import LEARN
 from tests.evidence.pictures import png

@@ -43,8 +43,7 @@ from lib_memstab.evidence.verify.plan import (
 from lib_memstab.evidence.verify.references import TrainingPictureError, known_as, read_references
 from lib_memstab.evidence.verify.report import Account, tables, to_json, write_report
 from lib_memstab.evidence.verify.run import take_all
-from lib_memstab.evidence.verify.sources import LabSource
-from lib_memstab.evidence.verify.webui_source import WebUISource
+from lib_memstab.evidence.verify.sources import LabSource, WebUISource
 from lib_memstab.evidence.verify.words import told_by
 from lib_memstab.evidence.webui import WebUI, WebUIError
 

@@ -1,4 +1,4 @@
-"""The lab model as a place where pictures come from."""
+"""The two places where pictures come from: a running WebUI, and the lab model."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ from lib_memstab.core.profile import ProfileError
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES
 from lib_memstab.evidence.similarity_command import shown_pictures
 from lib_memstab.evidence.verify.plan import Mode, Sampling, SourceError, Taken
+from lib_memstab.evidence.verify.webui_terms import (
+    Watch,
+    arguments,
+    facts_of,
+    job_of,
+    refuse_comments,
+    refuse_settings,
+)
+from lib_memstab.evidence.webui import WebUI, WebUIError
 from lib_memstab.lab.demonstration import DemoError, load_lab
 from lib_memstab.lab.experiment import text_rows
 from lib_memstab.lab.sampling import SAMPLERS, Job, sample
@@ -76,3 +85,53 @@ class LabSource:
         )
         seconds = (time.perf_counter() - start) / len(prompts)
         return [Taken(picture, report, seconds) for picture, report in zip(pictures, reports, strict=True)]
+
+
+class WebUISource:
+    """A running WebUI, picture by picture.
+
+    Raises:
+        SourceError: if it cannot be used as it is; the message says what to change.
+    """
+
+    batch = 1
+
+    def __init__(self, webui: WebUI, sampling: Sampling) -> None:
+        self.webui, self.sampling = webui, sampling
+        try:
+            self.options, self.versions, samplers = webui.options(), webui.memstab(), webui.samplers()
+        except WebUIError as error:
+            raise SourceError(str(error)) from error
+        if str(self.options.get("samples_format", "png")).lower() != "png":
+            raise SourceError(
+                "the WebUI answers with pictures that lose pixels and badges: set Settings, Saving images/grids, File "
+                "format for images to png"
+            )
+        refuse_settings(self.options, sampling.sampler, samplers)
+        self._watch, self._checkpoint = Watch(), ""
+
+    def facts(self) -> dict[str, str]:
+        """The WebUI's loaded checkpoint, and what else of its settings changes every picture."""
+        return facts_of(self.options, str(self.versions.get("host", "")), str(self.versions["version"]))
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """SourceError if the WebUI would take a part of a prompt for a comment."""
+        refuse_comments(self.options, prompts)
+
+    def take(self, prompts: Sequence[str], seeds: Sequence[int], mode: Mode) -> list[Taken]:
+        """One job for each picture."""
+        return [self._one(prompt, seed, mode) for prompt, seed in zip(prompts, seeds, strict=True)]
+
+    def _one(self, prompt: str, seed: int, mode: Mode) -> Taken:
+        try:
+            taken = self.webui.txt2img(job_of(self.sampling, prompt, seed), arguments(self.sampling, mode))
+        except WebUIError as error:
+            raise SourceError(str(error)) from error
+        self._checkpoint = self._checkpoint or taken.checkpoint
+        if taken.checkpoint != self._checkpoint:
+            raise SourceError(
+                f"the WebUI has loaded another checkpoint ({taken.checkpoint}, not {self._checkpoint}): load the first "
+                "one again, leave the WebUI alone until this is done, and call again"
+            )
+        self._watch.look(taken.report, mode)
+        return Taken(taken.pixels, taken.report, taken.seconds)

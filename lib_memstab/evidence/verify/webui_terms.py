@@ -1,4 +1,4 @@
-"""A running WebUI as a place where pictures come from, and what any WebUI must be like to be one."""
+"""What a WebUI must be like to be a place where pictures come from, over HTTP or in its own process."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from lib_memstab.core.report import ImageReport
-from lib_memstab.evidence.verify.plan import Mode, Sampling, SourceError, Taken
-from lib_memstab.evidence.webui import WebUI, WebUIError
+from lib_memstab.evidence.verify.plan import Mode, Sampling, SourceError
 from lib_memstab.evidence.webui_prompt import COMMENT, COMMENT_SETTING, EMPHASIS_SETTING, escaped
 from lib_memstab.host.wording import LEARN
 
@@ -74,56 +73,6 @@ class Watch:
                     "first, in the MemStab tab or over /memstab/v1/calibrate"
                 )
             self._measured = True
-
-
-class WebUISource:
-    """A running WebUI, picture by picture.
-
-    Raises:
-        SourceError: if it cannot be used as it is; the message says what to change.
-    """
-
-    batch = 1
-
-    def __init__(self, webui: WebUI, sampling: Sampling) -> None:
-        self.webui, self.sampling = webui, sampling
-        try:
-            self.options, self.versions, samplers = webui.options(), webui.memstab(), webui.samplers()
-        except WebUIError as error:
-            raise SourceError(str(error)) from error
-        if str(self.options.get("samples_format", "png")).lower() != "png":
-            raise SourceError(
-                "the WebUI answers with pictures that lose pixels and badges: set Settings, Saving images/grids, File "
-                "format for images to png"
-            )
-        refuse_settings(self.options, sampling.sampler, samplers)
-        self._watch, self._checkpoint = Watch(), ""
-
-    def facts(self) -> dict[str, str]:
-        """The WebUI's loaded checkpoint, and what else of its settings changes every picture."""
-        return facts_of(self.options, str(self.versions.get("host", "")), str(self.versions["version"]))
-
-    def check(self, prompts: Sequence[str]) -> None:
-        """SourceError if the WebUI would take a part of a prompt for a comment."""
-        refuse_comments(self.options, prompts)
-
-    def take(self, prompts: Sequence[str], seeds: Sequence[int], mode: Mode) -> list[Taken]:
-        """One job for each picture."""
-        return [self._one(prompt, seed, mode) for prompt, seed in zip(prompts, seeds, strict=True)]
-
-    def _one(self, prompt: str, seed: int, mode: Mode) -> Taken:
-        try:
-            taken = self.webui.txt2img(job_of(self.sampling, prompt, seed), arguments(self.sampling, mode))
-        except WebUIError as error:
-            raise SourceError(str(error)) from error
-        self._checkpoint = self._checkpoint or taken.checkpoint
-        if taken.checkpoint != self._checkpoint:
-            raise SourceError(
-                f"the WebUI has loaded another checkpoint ({taken.checkpoint}, not {self._checkpoint}): load the first "
-                "one again, leave the WebUI alone until this is done, and call again"
-            )
-        self._watch.look(taken.report, mode)
-        return Taken(taken.pixels, taken.report, taken.seconds)
 
 
 def job_of(sampling: Sampling, prompt: str, seed: int) -> dict[str, Any]:
