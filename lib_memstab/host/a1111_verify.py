@@ -136,11 +136,12 @@ class InProcess:
     def _sample(self, prompt: str, seed: int, mode: Mode) -> Taken:
         from lib_memstab.evidence.verify.plan import SourceError, Taken
         from lib_memstab.evidence.verify.webui_terms import arguments, job_of
+        from lib_memstab.evidence.webui_prompt import escaped
 
         start = time.perf_counter()
         job = StableDiffusionProcessingTxt2Img(
             sd_model=shared.sd_model,
-            **job_of(self._settings, prompt, seed),
+            **job_of(self._settings, {"prompt": escaped(prompt), "seed": seed}),
             batch_size=1,
             n_iter=1,
             do_not_save_samples=True,

@@ -24,6 +24,7 @@ from lib_memstab.evidence.verify.webui_terms import (
     refuse_settings,
 )
 from lib_memstab.evidence.webui import WebUI, WebUIError
+from lib_memstab.evidence.webui_prompt import escaped
 from lib_memstab.lab.demonstration import DemoError, load_lab
 from lib_memstab.lab.experiment import text_rows
 from lib_memstab.lab.sampling import SAMPLERS, Job, sample
@@ -124,7 +125,8 @@ class WebUISource:
 
     def _one(self, prompt: str, seed: int, mode: Mode) -> Taken:
         try:
-            taken = self.webui.txt2img(job_of(self.sampling, prompt, seed), arguments(self.sampling, mode))
+            job = job_of(self.sampling, {"prompt": escaped(prompt), "seed": seed})
+            taken = self.webui.txt2img(job, arguments(self.sampling, mode))
         except WebUIError as error:
             raise SourceError(str(error)) from error
         self._checkpoint = self._checkpoint or taken.checkpoint

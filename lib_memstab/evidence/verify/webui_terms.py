@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from lib_memstab.core.report import ImageReport
 from lib_memstab.evidence.verify.plan import Mode, Sampling, SourceError
-from lib_memstab.evidence.webui_prompt import COMMENT, COMMENT_SETTING, EMPHASIS_SETTING, escaped
+from lib_memstab.evidence.webui_prompt import COMMENT, COMMENT_SETTING, EMPHASIS_SETTING
 from lib_memstab.host.wording import LEARN
 
 FACTS: Final = ("sd_model_checkpoint", "sd_checkpoint_hash", "sd_vae", "CLIP_stop_at_last_layers", "randn_source")
@@ -75,19 +75,20 @@ class Watch:
             self._measured = True
 
 
-def job_of(sampling: Sampling, prompt: str, seed: int) -> dict[str, Any]:
-    """One picture as the WebUI's own job has it."""
-    job: dict[str, Any] = {
-        "prompt": escaped(prompt),
+def job_of(sampling: Sampling, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A job in the WebUI's own words: a run's sampling with `changes`, which have prompt and seed."""
+    sampler = {"sampler_name": sampling.sampler}
+    if sampling.scheduler and "sampler_name" not in changes:
+        sampler["scheduler"] = sampling.scheduler
+    return {
         "negative_prompt": "",
-        "seed": seed,
         "steps": sampling.steps,
         "cfg_scale": sampling.guidance,
         "width": sampling.width,
         "height": sampling.height,
-        "sampler_name": sampling.sampler,
+        **sampler,
+        **changes,
     }
-    return {**job, "scheduler": sampling.scheduler} if sampling.scheduler else job
 
 
 def arguments(sampling: Sampling, mode: Mode) -> dict[str, Any]:
