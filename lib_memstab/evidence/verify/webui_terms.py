@@ -54,8 +54,8 @@ class Watch:
     def __init__(self) -> None:
         self._measured = False
 
-    def look(self, report: ImageReport | None, mode: Mode) -> None:
-        """SourceError if a picture in this mode cannot have such a badge."""
+    def look(self, report: ImageReport | None, mode: Mode, plain: bool = True) -> None:
+        """SourceError if a picture in this mode cannot have such a badge; the first `plain` one must be measured."""
         if (report is not None) != (mode != "off"):
             raise SourceError(
                 "the WebUI's picture has no badge although MemStab was switched on: is the extension the newest?"
@@ -66,7 +66,7 @@ class Watch:
             return
         if report.partial is not None:
             raise SourceError("the job was interrupted in the WebUI: leave it alone until this is done, and call again")
-        if not self._measured:
+        if not self._measured and plain:
             if report.verdict == "not measured":
                 raise SourceError(
                     f"MemStab could not measure in the WebUI ({report.reason}): calibrate this checkpoint "
