@@ -204,7 +204,7 @@ class Verifier:
         write_report(journal.path.parent, account, rows)
         progress.report = json.loads((journal.path.parent / REPORTS["json"]).read_bytes())
         progress.summary = [*sentences(account.figures, asked.sampling.sensitivity), account.copies_by]
-        self._end("done", f"done: {len(rows):,} pictures without MemStab, in detect and in suppress mode")
+        self._end("done", f"done: {len(rows):,} pictures, each without MemStab, in detect and in suppress mode")
 
     def _open(self, settings: Mapping[str, Any], asked: Verification) -> Path:
         """The folder of this verification; an earlier report of it goes, and without `resume` what was made, too."""

@@ -27,6 +27,9 @@ ROWS = (
 )
 """Fields that share a row."""
 
+BUTTON_WIDTH = 100
+"""Least, in pixels: all of them share a row."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -61,10 +64,10 @@ def build(behind: Behind, name: str) -> Section:
             fields = _form(behind, name)
         with gr.Column():
             with gr.Row():
-                verify = gr.Button(wording.VERIFY, variant="primary", elem_id=f"{name}_verify")
-                stop = gr.Button(wording.STOP, elem_id=f"{name}_verify_stop")
-                go_on = gr.Button(wording.GO_ON, elem_id=f"{name}_verify_on")
-                anew = gr.Button(wording.START_OVER, elem_id=f"{name}_verify_anew")
+                verify = gr.Button(wording.VERIFY, variant="primary", min_width=BUTTON_WIDTH, elem_id=f"{name}_verify")
+                stop = gr.Button(wording.STOP, min_width=BUTTON_WIDTH, elem_id=f"{name}_verify_stop")
+                go_on = gr.Button(wording.GO_ON, min_width=BUTTON_WIDTH, elem_id=f"{name}_verify_on")
+                anew = gr.Button(wording.START_OVER, min_width=BUTTON_WIDTH, elem_id=f"{name}_verify_anew")
             gr.HTML(sentence(wording.MADE_KEPT) + sentence(wording.IN_BETWEEN))
             line = gr.HTML(elem_id=f"{name}_verify_line")
             result = gr.HTML(elem_id=f"{name}_verify_result")
@@ -110,15 +113,14 @@ def build(behind: Behind, name: str) -> Section:
 def _replays(behind: Behind, name: str) -> None:
     """Look for replays in folders of pictures that are there already."""
     gr.HTML(sentence(wording.REPLAYS_ARE))
-    with gr.Row():
-        folder = gr.Dropdown(
-            folders(behind.folders()),
-            value=wording.EVERYTHING,
-            label=wording.FOLDER,
-            allow_custom_value=True,
-            elem_id=f"{name}_replays_folder",
-        )
-        start = gr.Button(wording.LOOK_FOR_REPLAYS, elem_id=f"{name}_replays_start")
+    folder = gr.Dropdown(
+        folders(behind.folders()),
+        value=wording.EVERYTHING,
+        label=wording.FOLDER,
+        allow_custom_value=True,
+        elem_id=f"{name}_replays_folder",
+    )
+    start = gr.Button(wording.LOOK_FOR_REPLAYS, elem_id=f"{name}_replays_start")
     result = gr.HTML(elem_id=f"{name}_replays_result")
     folder.do_not_save_to_config = True
 

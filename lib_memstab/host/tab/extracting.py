@@ -41,7 +41,9 @@ def replays(chosen: str, everything: str, allowed: Sequence[Path], serve: Callab
         told += f" {left_out:,} files were left out, such as {skipped[0].path.name}: {skipped[0].reason}."
     shown = memorized[:SHOWN]
     serve([_one(group) for group in shown])
-    return sentence(told) + (_table(shown) if shown else sentence(NO_REPLAYS))
+    if shown:
+        return sentence(told) + _table(shown)
+    return sentence(told) + (sentence(NO_REPLAYS) if enough else "")
 
 
 def _one(group: Group) -> Path:

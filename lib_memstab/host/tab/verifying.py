@@ -44,13 +44,13 @@ _SEEDS, _STEPS, _GUIDANCE, _SENSITIVITY = map(_number, NUMBERS)
 
 FIELDS = (
     _SEEDS,
-    Field("limit", "number", "Prompts of each list", None, "Only the first so many. Empty: all."),
+    Field("limit", "number", "Prompts of each list", None, "Only the first so many. 0: all."),
     _SENSITIVITY,
     Field("sampler", "sampler", "Sampling method", "Euler", "The one you use most."),
     Field("scheduler", "scheduler", "Schedule type", "Automatic", "The one you use most."),
     _STEPS,
-    Field("width", "number", "Width", None, "Empty: the checkpoint's own."),
-    Field("height", "number", "Height", None, "Empty: the checkpoint's own."),
+    Field("width", "number", "Width", None, "0: the checkpoint's own."),
+    Field("height", "number", "Height", None, "0: the checkpoint's own."),
     _GUIDANCE,
     Field(
         "reference",
@@ -61,6 +61,8 @@ FIELDS = (
     ),
 )
 """Every field, in the order of the tab; the names are those of a verification's JSON body."""
+
+_NONE_IS_0 = ("limit", "width", "height")
 
 Read = Callable[[object], Verification]
 
@@ -77,7 +79,11 @@ def read_form(
         raise FormError(TWO_LISTS)
     if memorized is None and not pasted.strip():
         raise FormError(NO_PROMPTS)
-    body = {field.name: value for field, value in zip(FIELDS, form, strict=True) if value is not None and value != ""}
+    given = {field.name: value for field, value in zip(FIELDS, form, strict=True)}
+    # The browser shows a number without a value as 0.
+    body = {
+        name: value for name, value in given.items() if value not in (None, "") and (value or name not in _NONE_IS_0)
+    }
     # What is no UTF-8 stays what it is, so that the reader of lists can name the line.
     body["memorized"] = pasted if memorized is None else memorized.decode("utf-8", "surrogateescape")
     if ordinary is not None:

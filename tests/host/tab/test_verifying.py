@@ -40,6 +40,10 @@ def test_an_untouched_form_with_a_list_is_what_a_call_of_the_api_with_it_is():
     assert form(pasted="a\nb") == read({"memorized": "a\nb"}) == form(memorized=b"a\nb")
 
 
+def test_a_number_that_the_browser_shows_as_0_is_left_out():
+    assert form(pasted="a", limit=0, width=0, height=0) == form(pasted="a")
+
+
 def test_the_form_has_every_field_of_a_body():
     apart = {"memorized", "memorized_name", "ordinary", "ordinary_name", "resume"}
     assert {field.name for field in FIELDS} | apart == {*TEXTS, *(one.attribute for one in NUMBERS)}
@@ -68,7 +72,7 @@ def test_what_is_no_utf_8_is_left_out_by_its_line():
         ({"pasted": "a", "ordinary": b"\0"}, "“Ordinary prompts"),
         ({"pasted": "a", "steps": 1}, "“Steps” should be a whole number from 2 to 150."),
         ({"pasted": "a", "seeds": 1}, "“Pictures of each prompt” should be 2 or more"),
-        ({"pasted": "a", "limit": 0}, "“Prompts of each list” should be"),
+        ({"pasted": "a", "limit": -1}, "“Prompts of each list” should be"),
         ({"pasted": "a", "guidance": 99.0}, "“CFG scale” should be a number from 1 to 30."),
         ({"pasted": "a", "reference": "/"}, "only the WebUI's output folders"),
     ],
