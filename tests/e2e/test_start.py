@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lib_memstab.evidence import audit_table
 from lib_memstab.host import wording
 from lib_memstab.host.tab import catalogue, extracting, form, verifying
 from tests.e2e.conftest import ROOT, place_of, running
@@ -21,6 +22,7 @@ LATER = {
     *(wording.ARMED, wording.LEARNING, wording.NOT_LEARNING),
     *(catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE, *catalogue.HEADS),
     *(*verifying.ANSWERS, wording.REPORT, *extracting.HEADS, extracting.NO_REPLAYS),
+    *(*audit_table.HEADS, wording.NO_FOLDERS, wording.NO_PICTURES),
 }
 """Texts that answer something."""
 CLOCK = Path(__file__).with_name("clock.py")
