@@ -152,8 +152,11 @@ class Verifier:
         except InterruptedByUser:
             kept = f"{self.progress.done:,} of {self.progress.total:,} pictures are kept"
             self._end("stopped", f"stopped; {kept}: the same verification goes on from there")
-        except (SourceError, JournalError, TrainingPictureError) as error:
+        except (SourceError, TrainingPictureError) as error:
             self._end("failed", str(error))
+        except JournalError as error:
+            self._end("failed", "what was made before cannot be read: start over (over the API with resume: false)")
+            log.warning("MemStab's verification cannot go on: %s", error)
         except Exception as error:
             self._end("failed", f"{type(error).__name__}: {error}")
             log.warning("MemStab's verification failed: %s", error, exc_info=error)

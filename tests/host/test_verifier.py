@@ -161,6 +161,7 @@ def test_one_at_a_time_and_none_beside_a_calibration(verifier, machine, calibrat
     machine.gate.clear()
     assert verifier.start(asked(body)) == ""
     assert verifier.start(asked(body)) == "verifying"
+    verifier.stop()
     machine.gate.set()
     ended(verifier)
     calibrating.append(1)
@@ -190,6 +191,21 @@ def test_a_failure_is_told_and_nothing_is_left_behind(verifier, machine, body, t
     assert progress.state == "failed"
     assert words in progress.message
     assert not (tmp_path / "verifications").exists()
+
+
+def test_a_journal_that_cannot_be_read_is_left_alone_until_it_is_started_over(verifier, machine, body, tmp_path):
+    machine.batches = 1
+    verifier.start(asked(body))
+    ended(verifier)
+    [journal] = (tmp_path / "verifications").glob("*/journal.jsonl")
+    journal.write_text("broken\n")
+    machine.taken = 0
+    verifier.start(asked(body))
+    assert "start over" in ended(verifier).message
+    assert journal.read_text() == "broken\n"
+    verifier.start(asked(body, resume=False))
+    assert ended(verifier).state == "stopped"
+    assert len(journal.read_text().splitlines()) == 3
 
 
 @pytest.fixture

@@ -6,20 +6,48 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from lib_memstab.evidence.verify.lab_lists import lab_lists
+from lib_memstab.evidence.verify.plan import Sampling
+from lib_memstab.evidence.verify.sources import LabSource
 from lib_memstab.host.tab import verifying
 from lib_memstab.host.tab.form import FormError
 from lib_memstab.host.tab.verifying import FIELDS
 from lib_memstab.host.verification import NUMBERS, TEXTS, read_verification
-from tests.host.test_verifier import (  # noqa: F401 - fixtures
-    _few_rounds,
-    asked,
-    body,
-    calibrating,
-    ended,
-    lab,
-    machine,
-    verifier,
-)
+from lib_memstab.host.verifier import Verifier
+from tests.host.test_verifier import Machine, asked, ended
+
+
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch):
+    monkeypatch.setattr("lib_memstab.evidence.verify.figures.ROUNDS", 20)
+
+
+@pytest.fixture(scope="module")
+def lab():
+    made = LabSource(Sampling(steps=4, width=128, height=128))
+    made.batch = 2
+    return made
+
+
+@pytest.fixture
+def machine(lab):
+    return Machine(lab)
+
+
+@pytest.fixture
+def calibrating():
+    return []
+
+
+@pytest.fixture
+def verifier(machine, calibrating, tmp_path):
+    return Verifier(machine, lambda: tmp_path, lambda: bool(calibrating))
+
+
+@pytest.fixture(scope="module")
+def body():
+    memorized, ordinary = lab_lists()
+    return {"memorized": memorized.prompts[0].text, "ordinary": ordinary.prompts[0].text, "seeds": 2}
 
 
 def read(content):
@@ -83,7 +111,7 @@ def test_a_refusal_names_the_field_as_the_tab_does(changes, words):
     assert str(error.value).startswith(words)
 
 
-def test_nothing_is_on_its_way_at_first(verifier):  # noqa: F811
+def test_nothing_is_on_its_way_at_first(verifier):
     seen = verifying.look(verifier)
     assert 'data-busy="no"' in seen.line
     assert (text(seen.line), seen.html, seen.files, seen.state) == ("", "", (), "")
@@ -91,7 +119,7 @@ def test_nothing_is_on_its_way_at_first(verifier):  # noqa: F811
     assert verifying.NONE_STOPPED in verifying.go_on(verifier, read)
 
 
-def test_refusals_start_nothing(verifier, calibrating, body):  # noqa: F811
+def test_refusals_start_nothing(verifier, calibrating, body):
     def refused():
         raise FormError("“Steps” should be <1>.")
 
@@ -101,7 +129,7 @@ def test_refusals_start_nothing(verifier, calibrating, body):  # noqa: F811
     assert verifier.progress.state == "idle"
 
 
-def test_stopped_it_goes_on_whatever_the_form_says_and_tells_its_result(verifier, machine, body):  # noqa: F811
+def test_stopped_it_goes_on_whatever_the_form_says_and_tells_its_result(verifier, machine, body):
     machine.batches = 3
     machine.gate.clear()
     assert 'data-busy="yes"' in verifying.start(verifier, lambda: asked(body))
@@ -135,7 +163,7 @@ def test_stopped_it_goes_on_whatever_the_form_says_and_tells_its_result(verifier
     assert verifying.LIMITS in told
 
 
-def test_a_hostile_report_is_text_and_a_broken_one_is_told(verifier, machine, body):  # noqa: F811
+def test_a_hostile_report_is_text_and_a_broken_one_is_told(verifier, machine, body):
     verifier.start(asked(body, memorized_name="<img src=x>", memorized=body["memorized"] + "\n" + "x" * 5000))
     ended(verifier)
     html = verifying.look(verifier).html
