@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from PIL import Image
 
 from lib_memstab.evidence.verify.lab_lists import lab_lists
 from lib_memstab.evidence.verify.plan import Sampling, SourceError
@@ -88,8 +89,8 @@ def body():
     return {"memorized": memorized.prompts[0].text, "ordinary": ordinary.prompts[0].text, "seeds": SEEDS}
 
 
-def asked(body, **changes):
-    return read_verification({**body, **changes}, ["Euler"], ["Automatic"], lambda: (128, 128), [])
+def asked(body, folders=(), **changes):
+    return read_verification({**body, **changes}, ["Euler"], ["Automatic"], lambda: (128, 128), folders)
 
 
 def ended(verifier):
@@ -191,6 +192,32 @@ def test_a_failure_is_told_and_nothing_is_left_behind(verifier, machine, body, t
     assert progress.state == "failed"
     assert words in progress.message
     assert not (tmp_path / "verifications").exists()
+
+
+def test_training_pictures_of_an_output_folder_tell_copies_and_links_there_are_not_followed(
+    verifier, lab, body, tmp_path
+):
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    listed = json.dumps({"caption": body["memorized"], "index": 7})
+    more = {"memorized": listed, "reference": str(outputs), "seeds": 1}
+    [taken] = lab.take([body["memorized"]], [1], "off")
+    Image.fromarray(taken.pixels).save(tmp_path / "elsewhere.png")
+    try:
+        (outputs / "7.png").symlink_to(tmp_path / "elsewhere.png")
+    except OSError:
+        pytest.skip("no symbolic links for this user")
+    verifier.start(asked(body, [outputs], **more))
+    assert "no picture in" in ended(verifier).message
+    (outputs / "7.png").unlink()
+    (tmp_path / "elsewhere.png").rename(outputs / "7.png")
+    verifier.start(asked(body, [outputs], **more))
+    progress = ended(verifier)
+    assert progress.summary[-1].startswith(
+        "A picture of a memorized prompt counts as a copy if it is like its training"
+    )
+    before = progress.report["figures"]["memorization"]["all"]["before"]
+    assert (before["hits"], before["of"]) == (1, 1)
 
 
 def test_a_journal_that_cannot_be_read_is_left_alone_until_it_is_started_over(verifier, machine, body, tmp_path):
