@@ -80,7 +80,14 @@ class MemStab(scripts.Script):
     def ui(self, is_img2img: bool) -> list[Any]:
         """The panel."""
         behind = accordion.Behind(
-            STORE.names, STORE.file_names, PRESETS, status, CALIBRATOR, sampler_names, scheduler_names
+            STORE.names,
+            STORE.file_names,
+            PRESETS,
+            status,
+            CALIBRATOR,
+            sampler_names,
+            scheduler_names,
+            lambda: VERIFIER.busy,
         )
         panel = accordion.build(self.elem_id, self._fields, behind)
         self.infotext_fields, self.paste_field_names = panel.infotext_fields, panel.paste_field_names

@@ -41,7 +41,8 @@ class Panel:
 class Behind:
     """What the panel speaks for: profiles, presets, the status line for a choice, and the calibrator.
 
-    `names` are those of usable profiles; `file_names`, quickly told, are what the panel starts with.
+    `names` are those of usable profiles; `file_names`, quickly told, are what the panel starts with. A calibration would
+    change the profile that is verified, so there is none while `verifying`.
     """
 
     names: Callable[[], list[str]]
@@ -51,6 +52,7 @@ class Behind:
     calibrator: Calibrator
     samplers: Callable[[], Sequence[str]]
     schedulers: Callable[[], Sequence[str]]
+    verifying: Callable[[], bool]
 
 
 def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Behind) -> Panel:
@@ -137,6 +139,9 @@ def _restorer(setting: Setting, field: Any) -> Callable[[Mapping[str, Any]], Any
 
 def _calibrating(behind: Behind, values: Sequence[Any]) -> Iterator[str]:
     """Start a calibration with the tab's own settings and tell how far it is until it ends."""
+    if behind.verifying():
+        yield _line(wording.VERIFYING)
+        return
     names = {"sampling": "sampler", "cfg_scale": "guidance"}
     body = {names.get(name, name): value for name, value in zip(SAMPLING, values, strict=False)}
     for whole in ("steps", "width", "height"):

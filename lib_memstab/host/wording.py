@@ -87,6 +87,7 @@ EVIDENCE_IS = (
 MEMORIZED = verifying.MEMORIZED
 PASTED = "Or paste such prompts here, one a line"
 ORDINARY = verifying.ORDINARY
+VERIFYING = verifying.VERIFYING
 VERIFY = "Verify"
 GO_ON = "Go on"
 MADE_KEPT = (

@@ -12,6 +12,7 @@ import urllib.request
 import pytest
 
 from lib_memstab.host.tab import extracting, verifying
+from lib_memstab.host.wording import VERIFYING
 from tests.e2e.conftest import ROOT
 from tests.e2e.test_browser import open_tab, upload, wait_for_words
 from tests.e2e.test_panel import contrast_of
@@ -116,16 +117,24 @@ def test_from_the_tab_stopped_at_half_and_gone_on_it_is_the_one_over_http(
         assert len(made(newest)) == PICTURES
 
 
-def test_over_the_api_others_come_in_between_and_interrupt_stops_it(nothing_on_its_way, memorized, ordinary, tmp_path):
+def test_over_the_api_others_come_in_between_and_interrupt_stops_it(
+    nothing_on_its_way, opened, memorized, ordinary, tmp_path
+):
     webui = nothing_on_its_way
     write_lists(tmp_path, memorized, ordinary)
     lists = dict(zip(("memorized", "ordinary"), lists_of(tmp_path), strict=True))
     files = None if webui.folder is None else set((webui.folder / "outputs").rglob("*.*"))
     own = webui.one(ordinary[5], {"mode": "detect"}, seed=7)
     body = {**lists, **SETTINGS, "resume": False}
+    page = opened()
+    page.click("#script_txt2img_memstab_enable .label-wrap")
     status, answer = webui.call(PLACE, body)
     assert (status, answer["state"]) == (202, "waiting")
     assert webui.call(PLACE, body)[0] == 409
+    page.click("#script_txt2img_memstab_calibrate")
+    page.wait_for_function(
+        "words => document.querySelector('#script_txt2img_memstab_status').innerText.includes(words)", arg=VERIFYING
+    )
     status, answer = webui.call("/memstab/v1/calibrate", {}, "POST")
     assert (status, "verification" in answer["error"]) == (409, True)
     while webui.call(PLACE)[1]["done"] < 3:

@@ -20,7 +20,7 @@ from lib_memstab.host.tab import audits as tab_audits
 from lib_memstab.host.tab import evidence as tab_evidence
 from lib_memstab.host.tab import learned as tab_learned
 from lib_memstab.host.tab import profiles as tab_profiles
-from lib_memstab.host.tab import verifying, watching
+from lib_memstab.host.tab import watching
 from lib_memstab.host.tab.form import FIELDS, Field, read_form, sampling_of, without_size
 from lib_memstab.host.tab.markup import sentence
 from lib_memstab.host.tab.profiles import UPLOAD_HEIGHT
@@ -145,7 +145,7 @@ def _connect(
         def begin(*values: Any) -> str:
             # A profile that changes on the way would be the end of a verification.
             if behind.verifier.busy:
-                return watching.line(behind.calibrator, verifying.VERIFYING)
+                return watching.line(behind.calibrator, wording.VERIFYING)
             return watching.start(behind.calibrator, lambda: plan(resume, values))
 
         return begin
