@@ -41,8 +41,8 @@ class Panel:
 class Behind:
     """What the panel speaks for: profiles, presets, the status line for a choice, and the calibrator.
 
-    `names` are those of usable profiles; `file_names`, quickly told, are what the panel starts with. There is no calibration
-    while `verifying`, as it would change the profile that is verified.
+    `names` are those of usable profiles; `file_names`, quickly told, are what the panel starts with. While `verifying`
+    there is no calibration, as it would change the profile that is verified.
     """
 
     names: Callable[[], list[str]]
