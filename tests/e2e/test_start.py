@@ -22,9 +22,9 @@ LATER = {
     *(wording.ARMED, wording.LEARNING, wording.NOT_LEARNING),
     *(catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE, *catalogue.HEADS),
     *(*verifying.ANSWERS, wording.REPORT, *extracting.HEADS, extracting.NO_REPLAYS),
-    *(*audit_table.HEADS, wording.NO_FOLDERS, wording.NO_PICTURES),
+    *(*audit_table.HEADS, wording.NO_FOLDERS, wording.NO_PICTURES, wording.EVERYTHING),
 }
-"""Texts that answer something."""
+"""Texts that answer something, or stand in a field."""
 CLOCK = Path(__file__).with_name("clock.py")
 MOST_MS = 150
 """What a start may cost more with MemStab on a busy machine; 100 is the goal for one with nothing else to do."""
