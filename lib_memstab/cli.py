@@ -86,13 +86,15 @@ COMMANDS = {
     ),
     "extract": Command(
         "lib_memstab.evidence.extract_command",
-        "tell which prompts give the same picture whatever the seed, in folders or on the lab model",
-        f"{PROGRAM} extract outputs",
+        "tell which prompts give the same picture whatever the seed, in folders, through a WebUI or on the lab model",
+        f"{PROGRAM} extract outputs\n"
+        f"     or: {PROGRAM} extract --webui http://127.0.0.1:7860 --prompts-file prompts.txt --seeds 8",
     ),
     "attack": Command(
         "lib_memstab.evidence.attack_command",
-        "try to get memorized pictures out of the lab model while MemStab suppresses them",
-        f"{PROGRAM} attack --setup --out attacks",
+        "try to get memorized pictures out of the lab model, or through a WebUI, while MemStab suppresses them",
+        f"{PROGRAM} attack --setup --out attacks\n"
+        f"     or: {PROGRAM} attack --webui http://127.0.0.1:7860 --prompts-file memorized.txt",
     ),
     "evidence": Command(
         "lib_memstab.evidence.evidence_command",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +26,9 @@ SEEDS_FROM = 170_000
 
 BLOCK = 16
 """Pictures that are sampled, and kept in the journal, at once."""
+
+ALLOWED = 0.01
+"""Largest share of successful attempts without the picture that is no finding."""
 
 LOWER_BOUNDS = (50.0, 20.0, 10.0)
 """Sensitivities at which the copies that were not flagged are held against the bound once more."""
@@ -152,24 +155,30 @@ def attack(
     return [attempt for unit in order for attempt in journal.units[unit.key]]
 
 
-def rates(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
+def is_copy(likeness: float) -> bool:
+    """Whether a picture of the lab model is a copy, by its latent's likeness to the training picture."""
+    return likeness > truth.COPY_THRESHOLD
+
+
+def rates(attempts: Sequence[Attempt], copied: Callable[[float], bool] = is_copy) -> list[dict[str, Any]]:
     """A row for each attack, effort and penalty: copies without MemStab and with it, and prompts won."""
     rows = []
     for key in dict.fromkeys((one.attack, one.effort, one.penalty) for one in attempts):
         own = [one for one in attempts if (one.attack, one.effort, one.penalty) == key]
-        rows.append({"attack": key[0], "effort": key[1], "penalty": key[2], **_row(own)})
+        rows.append({"attack": key[0], "effort": key[1], "penalty": key[2], **counts(own, copied)})
     return rows
 
 
 def overall(attempts: Sequence[Attempt]) -> dict[str, Any]:
     """The row of all attempts of attackers who do not have the picture."""
     own = [one for one in attempts if ATTACKS[one.attack].knows == "prompt"]
-    return {"attack": "all who do not hold the picture", "effort": 0, "penalty": 0.0, **_row(own)}
+    return {"attack": "all who do not hold the picture", "effort": 0, "penalty": 0.0, **counts(own)}
 
 
-def _row(attempts: Sequence[Attempt]) -> dict[str, Any]:
-    before = [one.without > truth.COPY_THRESHOLD for one in attempts]
-    after = [one.suppressed > truth.COPY_THRESHOLD for one in attempts]
+def counts(attempts: Sequence[Attempt], copied: Callable[[float], bool] = is_copy) -> dict[str, Any]:
+    """What a row counts; `copied` says of a likeness whether the picture is a copy."""
+    before = [copied(one.without) for one in attempts]
+    after = [copied(one.suppressed) for one in attempts]
     prompts = {one.prompt for one in attempts}
     return {
         "attempts": len(attempts),
@@ -200,7 +209,7 @@ def markdown(attempts: Sequence[Attempt]) -> str:
 def _missed(attempts: Sequence[Attempt]) -> str:
     """How many of the copies that were not flagged a lower bound would have flagged."""
     regions = load_tools()[2]
-    missed = [one for one in attempts if one.without > truth.COPY_THRESHOLD and not one.flagged]
+    missed = [one for one in attempts if is_copy(one.without) and not one.flagged]
     found = {
         rate: sum(
             one.score is not None and one.score > regions[ATTACKS[one.attack].mode].threshold(rate) for one in missed

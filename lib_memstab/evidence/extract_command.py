@@ -1,6 +1,7 @@
-"""`python -m lib_memstab extract`: prompts that give the same picture whatever the seed, in folders or the lab.
+"""`python -m lib_memstab extract`: prompts that give the same picture whatever the seed; folders, a WebUI, or the lab.
 
-Exit codes: 0 if no prompt counts as memorized, 1 if one does (on the lab model: with suppression), 2 for bad use.
+Exit codes: 0 if no prompt counts as memorized, 1 if one does (through a WebUI and on the lab model: with suppression),
+2 for bad use or a WebUI that does not do what is asked, 130 if it was interrupted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from lib_memstab.evidence.audit_table import shown
 from lib_memstab.evidence.extract_folder import Group, Skipped, by_evidence, finite, groups, to_plain
 from lib_memstab.evidence.extraction import CLIQUE, DISTANCE
 from lib_memstab.evidence.progress import Progress, bar
+from lib_memstab.evidence.verify.plan import SourceError
+from lib_memstab.evidence.webui import WebUIError
+from lib_memstab.evidence.webui_call import ONLY_HERE, add_run, refuse
 
 log = logging.getLogger("memstab")
 
@@ -31,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="DIR",
-        help="folders of pictures that were made already; without any, the lab model is sampled and held against the "
-        "truth",
+        help="folders of pictures that were made already; without any, and without --webui, the lab model is sampled "
+        "and held against the truth",
     )
     parser.add_argument(
         "--distance",
@@ -40,25 +44,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"below which two pictures are near-duplicates, 0 to 1 ({DISTANCE:g}; on the lab model chosen anew)",
     )
     parser.add_argument("--clique", type=int, default=CLIQUE, help=f"pictures that have to be so ({CLIQUE})")
+    parser.add_argument("--seeds", type=int, help="pictures of each prompt, through a WebUI or on the lab model (6)")
+    add_run(parser, "prompts that nothing is expected of, to see how often one is found by chance")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="with --webui: journal, result and sheet of pictures; a second call goes on (extract)",
+    )
     lab = parser.add_argument_group("on the lab model")
     lab.add_argument("--split", choices=("tuning", "final"), help="whose prompts (tuning)")
     lab.add_argument("--prompts", type=int, help="of each of six kinds (5)")
-    lab.add_argument("--seeds", type=int, help="pictures of each prompt (6)")
-    lab.add_argument("--jobs", type=int, default=2, help="processes, of one thread each (2)")
+    lab.add_argument("--jobs", type=int, help="processes, of one thread each (2)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Look for near-duplicates and tell; 1 if a prompt counts as memorized."""
     try:
         _check(args)
+        if args.webui:
+            # As does a run on a WebUI, for its tables and its sheet.
+            from lib_memstab.evidence.live import extracting
+
+            return extracting.run(args)
         with bar("file" if args.paths else "prompt") as progress:
             if args.paths:
                 distance = DISTANCE if args.distance is None else args.distance
                 found, skipped = groups(pictures_in(args.paths), distance, args.clique, progress)
                 return _tell_folder(args, list(by_evidence(found)), skipped)
             return _measure_lab(args, progress)
-    except (ValueError, OSError) as error:
-        log.error("extract: %s", error)
+    except (ValueError, OSError, SourceError, WebUIError) as error:
+        log.error("extract: %s", shown(str(error)))
         return BAD_USE
 
 
@@ -72,7 +88,7 @@ def _measure_lab(args: argparse.Namespace, progress: Progress) -> int:
         raise UseError(
             f"{plan.seeds} pictures of a prompt have no clique of {plan.clique}: more --seeds, or --clique less"
         )
-    result = extract_lab.measure(plan, args.jobs, progress)
+    result = extract_lab.measure(plan, args.jobs or 2, progress)
     sys.stdout.write((json.dumps(finite(result), indent=1) if args.json else extract_lab.markdown(result)) + "\n")
     return FINDING if result["rows"][1]["found"] else 0
 
@@ -126,5 +142,11 @@ def _check(args: argparse.Namespace) -> None:
         raise UseError("--clique is 2 or more: one picture is always like itself")
     if args.distance is not None and not 0 < args.distance <= 1:
         raise UseError("--distance is above 0 and at most 1")
+    if args.webui:
+        refuse(args, ("split", "prompts", "jobs"), "is for the lab model, and --webui asks another one")
+        if args.paths:
+            raise UseError("give folders or --webui: the one is of pictures that were made already")
+    else:
+        refuse(args, (*ONLY_HERE, "steps", "sensitivity", "out"), "belongs to --webui: give its address")
     if any(number is not None and number < 1 for number in (args.prompts, args.seeds, args.jobs)):
         raise UseError("--prompts, --seeds and --jobs are 1 or more")

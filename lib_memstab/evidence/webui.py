@@ -34,12 +34,10 @@ TIMEOUT_S: Final = 900
 MAX_ANSWER: Final = 256 << 20
 """Longest answer that is read, in bytes."""
 
-_OPTIONS, _SAMPLERS, _TXT2IMG, _VERSION = (
-    "/sdapi/v1/options",
-    "/sdapi/v1/samplers",
-    "/sdapi/v1/txt2img",
-    "/memstab/v1/version",
-)
+_OPTIONS, _SAMPLERS, _VERSION = "/sdapi/v1/options", "/sdapi/v1/samplers", "/memstab/v1/version"
+_TXT2IMG, _IMG2IMG = "/sdapi/v1/txt2img", "/sdapi/v1/img2img"
+INIT_IMAGES: Final = "init_images"
+"""What a job has that begins from a picture."""
 
 
 class WebUIError(RuntimeError):
@@ -103,15 +101,16 @@ class WebUI:
             raise WebUIError(missing)
         return found
 
-    def txt2img(self, job: Mapping[str, Any], memstab: Mapping[str, Any]) -> Picture:
-        """One picture of a job of one; `memstab` is the extension's argument object.
+    def sample(self, job: Mapping[str, Any], memstab: Mapping[str, Any]) -> Picture:
+        """One picture of a job of one, img2img if it has `INIT_IMAGES`; `memstab` is the extension's argument object.
 
         Raises:
             WebUIError: if the WebUI refuses, fails, or answers with anything but one PNG.
         """
         body = {**job, "batch_size": 1, "n_iter": 1, "alwayson_scripts": {TITLE: {"args": [dict(memstab)]}}}
+        page = _IMG2IMG if INIT_IMAGES in job else _TXT2IMG
         start = time.perf_counter()
-        answer = self._call(_TXT2IMG, body, f"the WebUI at {self.address} has no {_TXT2IMG}: start it with --api")
+        answer = self._call(page, body, f"the WebUI at {self.address} has no {page}: start it with --api")
         seconds = time.perf_counter() - start
         pictures = answer.get("images") if isinstance(answer, dict) else None
         if not isinstance(pictures, list) or len(pictures) != 1 or not isinstance(pictures[0], str):

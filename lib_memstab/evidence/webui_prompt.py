@@ -1,4 +1,4 @@
-"""Prompts written so that a WebUI reads them as plain text of weight 1.
+"""Prompts written so that a WebUI reads them as plain text of weight 1, alone or joined in its own syntax.
 
 Read off AUTOMATIC1111's WebUI 1.10.1: `prompt_parser.py` and `extra_networks.py`. Three things in a prompt mean
 something to it that no writing changes: `#` opens a comment, names of textual-inversion embeddings are replaced by
@@ -22,6 +22,7 @@ EMPHASIS_SETTING: Final = "emphasis"
 _SIGNS = re.compile(r"[\\()\[\]]")
 _WORDS = re.compile(r"\b(A)(ND)\b|\b(B)(REAK)\b")
 _NETWORK = re.compile(r"<(?=\w+:)")
+_PARTS = re.compile(r"[:|]")
 _WEIGHT = re.compile(r"(:\s*)(?=[-+]?(?:\d+\.?|\d*\.\d+)\s*$)")
 
 
@@ -36,3 +37,14 @@ def escaped(text: str) -> str:
     text = _NETWORK.sub(r"<\\", text)
     text = _WORDS.sub(lambda found: "\\".join(part for part in found.groups() if part), text)
     return _WEIGHT.sub(r"\1\\", text)
+
+
+def edited(first: str, then: str, share: float) -> str:
+    """`[first:then:share]`: the first text until that share of the steps is done, then the other, each of weight 1."""
+    one, other = (_PARTS.sub(r"\\\g<0>", escaped(text)) for text in (first, then))
+    return f"[{one}:{other}:{share:g}]"
+
+
+def together(*texts: str) -> str:
+    """`a AND b`: each text pulls by itself, with weight 1."""
+    return " AND ".join(map(escaped, texts))

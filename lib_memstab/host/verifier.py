@@ -143,7 +143,7 @@ class Verifier:
         return max(journals, key=lambda one: one.stat().st_mtime).parent if journals else None
 
     def _run(self, asked: Verification) -> None:
-        from lib_memstab.evidence.verify.journal import JournalError
+        from lib_memstab.evidence.journal import JournalError
         from lib_memstab.evidence.verify.plan import SourceError
         from lib_memstab.evidence.verify.references import TrainingPictureError
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lib_memstab.evidence.webui_prompt import COMMENT, escaped
+from lib_memstab.evidence.webui_prompt import COMMENT, edited, escaped, together
 from tests.e2e.conftest import place_of
 
 pytestmark = pytest.mark.e2e
@@ -55,8 +55,15 @@ def test_the_parser_that_is_asked_does_read_emphasis(read):
     assert len(read("[a:b:0.5]")["read"][0]) == 2
 
 
+PROMPTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12).map("".join)
+LISTED = PROMPTS.map(
+    lambda text: "".join(one for one in text if one != COMMENT and not "\ud800" <= one <= "\udfff").strip()
+)
+"""As a list of prompts has them."""
+
+
 @settings(max_examples=400, deadline=None)
-@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12).map("".join))
+@given(PROMPTS)
 @example("Apollo: 13")
 @example("a (16:10) [b:c:0.5] AND d BREAK e <lora:f:1> \\( \\")
 @example(": .5\n")
@@ -68,3 +75,23 @@ def test_an_escaped_prompt_is_plain_text_of_weight_1(read, text):
     assert found["weights"] == [1.0]
     # The WebUI drops blanks at the end, where they are no words.
     assert found["read"] == [[[[text.rstrip(), 1.0]]]] or (not text.strip() and found["read"][0][0][0][1] == 1.0)
+
+
+@settings(max_examples=400, deadline=None)
+@given(LISTED.filter(bool), LISTED.filter(bool))
+@example("Apollo: 13", "a [b:c|d] (e:1.5)")
+def test_an_edited_prompt_is_the_first_text_and_then_the_other(read, first, then):
+    found = read(edited(first, then, 0.3))
+    assert found["networks"] == []
+    assert found["weights"] == [1.0]
+    assert found["read"] == [[[[first, 1.0]], [[then, 1.0]]]]
+
+
+@settings(max_examples=400, deadline=None)
+@given(LISTED.filter(bool), LISTED.filter(bool))
+@example("Apollo: 13", "BRAND AND: 2")
+def test_prompts_together_are_as_many_parts_of_weight_1(read, one, other):
+    found = read(together(one, other))
+    assert found["networks"] == []
+    assert found["weights"] == [1.0, 1.0]
+    assert [[text.strip() for text, _ in part[0]] for part in found["read"]] == [[one], [other]]

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from lib_memstab.evidence.descriptors import TileDescriptor
+from lib_memstab.evidence.journal import JournalError, packed
 from lib_memstab.evidence.prompt_lists import ListedPrompt, PromptList, read_list
 from lib_memstab.evidence.verify.figures import clustered_bootstrap, contradicts, figures
-from lib_memstab.evidence.verify.journal import Entry, Journal, JournalError, packed
+from lib_memstab.evidence.verify.journal import Entry, Journal
 from lib_memstab.evidence.verify.lab_lists import lab_lists
 from lib_memstab.evidence.verify.outcomes import shown
 from lib_memstab.evidence.verify.plan import MODES, Sampling, Subject, shots_of, subjects_of

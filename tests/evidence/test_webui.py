@@ -2,9 +2,6 @@
 
 import base64
 import io
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -15,12 +12,10 @@ from lib_memstab.evidence.verify.sources import WebUISource
 from lib_memstab.evidence.webui import WebUI, WebUIError
 from lib_memstab.host.wording import LEARN
 from tests.evidence.pictures import png
+from tests.evidence.standin import DROPPED, IMG2IMG, OPTIONS, SAMPLERS, TXT2IMG, VERSION, serving
 from tests.test_badge import CASES
 
-VERSION, OPTIONS, SAMPLERS = ("/memstab/v1/version", "/sdapi/v1/options", "/sdapi/v1/samplers")
-TXT2IMG = "/sdapi/v1/txt2img"
 JOB = {"prompt": "a"}
-DROPPED = object()
 
 
 @pytest.fixture
@@ -28,33 +23,15 @@ def webui(tmp_path):
     """A server that gives each page's answers in turn, the last one from then on; `asked` is what it was sent."""
     answers, asked = {}, []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            asked.append((self.path, self.headers.get("Authorization"), json.loads(body) if body else None))
-            waiting = answers.get(self.path, [(404, {"detail": "Not Found"})])
-            answer = waiting.pop(0) if len(waiting) > 1 else waiting[0]
-            if answer is DROPPED:
-                self.close_connection = True
-                return
-            status, content = answer
-            data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answer(path, login, body):
+        asked.append((path, login, body))
+        waiting = answers.get(path, [(404, {"detail": "Not Found"})])
+        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
 
-        do_POST = do_GET
-
-        def log_message(self, *arguments):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        client = WebUI(f"http://127.0.0.1:{server.server_port}/", "me:secret", waits=(0.01, 0.01))
+    with serving(answer) as port:
+        client = WebUI(f"http://127.0.0.1:{port}/", "me:secret", waits=(0.01, 0.01))
         client.answers, client.asked = answers, asked
         yield client
-        server.shutdown()
 
 
 def answered(path, info="{}"):
@@ -75,7 +52,7 @@ def ready(webui, tmp_path, case="flagged", **options):
 
 def test_a_picture_comes_with_its_badge_and_the_login_is_sent(webui, tmp_path):
     ready(webui, tmp_path)
-    picture = webui.txt2img(JOB, {"enabled": True, "mode": "detect"})
+    picture = webui.sample(JOB, {"enabled": True, "mode": "detect"})
     assert picture.pixels.shape == (8, 8, 3)
     assert picture.report == CASES["flagged"][1]
     path, login, body = webui.asked[-1]
@@ -100,18 +77,18 @@ def test_a_picture_comes_with_its_badge_and_the_login_is_sent(webui, tmp_path):
 def test_every_refusal_says_what_to_do(webui, answer, told):
     webui.answers[TXT2IMG] = [answer]
     with pytest.raises(WebUIError, match=told):
-        webui.txt2img(JOB, {})
+        webui.sample(JOB, {})
     assert len(webui.asked) == 1
 
 
 def test_a_lost_connection_is_tried_again_and_then_given_up(webui, tmp_path):
     ready(webui, tmp_path)
     webui.answers[TXT2IMG] = [DROPPED, DROPPED, *webui.answers[TXT2IMG]]
-    assert webui.txt2img(JOB, {}).report is not None
+    assert webui.sample(JOB, {}).report is not None
     assert len(webui.asked) == 3
     webui.answers[TXT2IMG] = [DROPPED]
     with pytest.raises(WebUIError, match="is the WebUI running"):
-        webui.txt2img(JOB, {})
+        webui.sample(JOB, {})
     assert len(webui.asked) == 6
 
 
@@ -131,7 +108,7 @@ def test_a_jpeg_is_no_answer(webui):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(file, "JPEG")
     webui.answers[TXT2IMG] = [(200, {"images": [base64.b64encode(file.getvalue()).decode()]})]
     with pytest.raises(WebUIError, match="set its File format for images to png"):
-        webui.txt2img(JOB, {})
+        webui.sample(JOB, {})
 
 
 def source(webui, sampler="Euler"):
@@ -195,3 +172,23 @@ def test_a_checkpoint_that_changes_on_the_way_ends_the_run(webui, tmp_path):
     asking.take(["a"], [1], "detect")
     with pytest.raises(SourceError, match="another checkpoint"):
         asking.take(["a"], [2], "detect")
+
+
+def test_a_job_in_the_webui_s_own_words_goes_out_as_it_is_and_one_with_a_picture_to_img2img(webui, tmp_path):
+    asking = source(ready(webui, tmp_path))
+    assert asking.shoot({"prompt": "[a:b:0.3]", "seed": 1, "cfg_scale": 3.0}, "detect").report is not None
+    path, _, body = webui.asked[-1]
+    assert (path, body["prompt"], body["cfg_scale"], body["steps"]) == (TXT2IMG, "[a:b:0.3]", 3.0, 20)
+    webui.answers[IMG2IMG] = webui.answers[TXT2IMG]
+    asking.shoot({"prompt": "a", "seed": 1, "init_images": ["x"]}, "detect")
+    assert webui.asked[-1][0] == IMG2IMG
+    other = WebUISource(webui, Sampling("Euler", "Karras"))
+    assert other.job({})["scheduler"] == "Karras"
+    assert "scheduler" not in other.job({"sampler_name": "Euler a"})
+
+
+def test_only_a_plain_job_that_cannot_be_measured_asks_for_a_calibration(webui, tmp_path):
+    asking = source(ready(webui, tmp_path, "not measured"))
+    assert asking.shoot({"prompt": "a", "seed": 1, "cfg_scale": 1.0}, "detect").report.verdict == "not measured"
+    with pytest.raises(SourceError, match="calibrate this checkpoint first"):
+        asking.shoot({"prompt": "a", "seed": 1}, "detect")

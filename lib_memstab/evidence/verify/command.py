@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +18,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lib_memstab.cli import BAD_USE, FINDING, UseError, columns
-from lib_memstab.core.report import DEFAULT_SENSITIVITY
 from lib_memstab.evidence.audit_table import shown as printable
 from lib_memstab.evidence.descriptors import Descriptor, DescriptorError, chosen
-from lib_memstab.evidence.prompt_lists import PromptList, PromptListError, read_list
+from lib_memstab.evidence.journal import JournalError
+from lib_memstab.evidence.prompt_lists import PromptList, PromptListError
 from lib_memstab.evidence.similarity_command import SSCD_HELP
 from lib_memstab.evidence.verify.figures import contradicts, figures
-from lib_memstab.evidence.verify.journal import Journal, JournalError
+from lib_memstab.evidence.verify.journal import Journal
 from lib_memstab.evidence.verify.lab_lists import lab_lists, lab_references
 from lib_memstab.evidence.verify.outcomes import shown
 from lib_memstab.evidence.verify.plan import (
@@ -45,15 +44,20 @@ from lib_memstab.evidence.verify.report import Account, tables, to_json, write_r
 from lib_memstab.evidence.verify.run import take_all
 from lib_memstab.evidence.verify.sources import LabSource, WebUISource
 from lib_memstab.evidence.verify.words import told_by
-from lib_memstab.evidence.webui import WebUI, WebUIError
+from lib_memstab.evidence.webui import WebUIError
+from lib_memstab.evidence.webui_call import (
+    BROKEN_TOLD,
+    add_address,
+    add_login,
+    add_sampling,
+    read_lists,
+    sampling_of,
+    webui_of,
+)
 
 log = logging.getLogger("memstab")
 
 JOURNAL = "journal.jsonl"
-LOGIN = "MEMSTAB_WEBUI_AUTH"
-"""Environment variable with USER:PASSWORD, which a command line would show to everyone on the machine."""
-
-_BROKEN_TOLD = 10
 _LAB_SIDE, _WEBUI_SIDE = 128, 512
 
 Lists = list[tuple[Group, PromptList]]
@@ -62,13 +66,9 @@ Lists = list[tuple[Group, PromptList]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m lib_memstab verify`."""
     where = parser.add_argument_group("where the pictures come from").add_mutually_exclusive_group()
-    where.add_argument(
-        "--webui", metavar="ADDRESS", help="a running WebUI with --api and MemStab: http://127.0.0.1:7860"
-    )
+    add_address(where)
     where.add_argument("--lab", action="store_true", help="the lab model, which is what it is without --webui")
-    parser.add_argument(
-        "--auth", metavar="USER:PASSWORD", help=f"login of the WebUI's --api-auth; better in the variable {LOGIN}"
-    )
+    add_login(parser)
     lists = parser.add_argument_group(
         "prompts", "lists as JSONL, CSV, parquet or text, one prompt a line; without them the lab's own, on the lab"
     )
@@ -76,16 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lists.add_argument("--ordinary", nargs="+", type=Path, default=[], metavar="LIST", help="prompts that do not")
     lists.add_argument("--limit", type=int, metavar="N", help="only the first N prompts of each list")
     lists.add_argument("--seeds", type=int, default=4, metavar="N", help="pictures of each prompt (4)")
-    sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--steps", type=int, default=Sampling.steps, help=f"({Sampling.steps})")
-    sampling.add_argument("--sampler", default=Sampling.sampler, help=f"as the WebUI names it ({Sampling.sampler})")
-    sampling.add_argument("--scheduler", default="", help="as the WebUI names it; left out, its own choice")
-    sampling.add_argument("--cfg", type=float, default=Sampling.guidance, help=f"guidance scale ({Sampling.guidance})")
-    sampling.add_argument("--width", type=int, help=f"({_WEBUI_SIDE}; lab {_LAB_SIDE})")
-    sampling.add_argument("--height", type=int, help=f"({_WEBUI_SIDE}; lab {_LAB_SIDE})")
-    sampling.add_argument(
-        "--sensitivity", type=float, default=DEFAULT_SENSITIVITY, help=f"as in the accordion ({DEFAULT_SENSITIVITY:g})"
-    )
+    add_sampling(parser.add_argument_group("sampling"), f"{_WEBUI_SIDE}; lab {_LAB_SIDE}")
     copies = parser.add_argument_group("how copies are told")
     copies.add_argument(
         "--reference",
@@ -155,10 +146,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UseError(f"--seeds is 1 to {MOST_SEEDS}")
     if args.limit is not None and args.limit < 1:
         raise UseError("--limit is 1 or more")
-    if not 2 <= args.steps <= 1000 or not args.cfg >= 1 or not args.sensitivity > 1:
-        raise UseError("--steps is 2 to 1000, --cfg 1 or more, --sensitivity above 1")
-    if any(side is not None and not (64 <= side <= 4096 and side % 8 == 0) for side in (args.width, args.height)):
-        raise UseError("--width and --height are 64 to 4096, in steps of 8")
+    _sampling(args)
     if bool(args.memorized) != bool(args.ordinary):
         raise UseError("give both --memorized and --ordinary: one is ranked against the other")
     if args.webui and not args.memorized:
@@ -177,26 +165,17 @@ def _lists(args: argparse.Namespace) -> Lists:
         memorized, ordinary = lab_lists()
         return [("memorized", memorized), ("ordinary", ordinary)]
     named: list[tuple[Group, Sequence[Path]]] = [("memorized", args.memorized), ("ordinary", args.ordinary)]
-    lists: Lists = [(group, read_list(path)) for group, paths in named for path in paths]
-    for _, one in lists:
-        for broken in one.broken[:_BROKEN_TOLD]:
-            log.warning("%s, line %d is left out: %s", printable(one.name), broken.line, printable(broken.reason))
-        if len(one.broken) > _BROKEN_TOLD:
-            log.warning("%s: %d more lines are left out", printable(one.name), len(one.broken) - _BROKEN_TOLD)
-    return lists
+    return [(group, one) for group, paths in named for one in read_lists(paths)]
 
 
 def _sampling(args: argparse.Namespace) -> Sampling:
-    side = _WEBUI_SIDE if args.webui else _LAB_SIDE
-    return Sampling(
-        args.sampler, args.scheduler, args.steps, args.cfg, args.width or side, args.height or side, args.sensitivity
-    )
+    return sampling_of(args, _WEBUI_SIDE if args.webui else _LAB_SIDE)
 
 
 def _source(args: argparse.Namespace, sampling: Sampling) -> Source:
     if not args.webui:
         return LabSource(sampling)
-    return WebUISource(WebUI(args.webui, args.auth or os.environ.get(LOGIN, "")), sampling)
+    return WebUISource(webui_of(args), sampling)
 
 
 def _references(
@@ -210,7 +189,7 @@ def _references(
         found, notes = lab_references(subjects, descriptor), []
     else:
         return {}, "none", []
-    for note in notes[:_BROKEN_TOLD]:
+    for note in notes[:BROKEN_TOLD]:
         log.warning("%s", printable(note))
     return found, known_as(found), notes
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from lib_memstab.evidence.descriptors import Descriptor
+from lib_memstab.evidence.journal import unpacked
 from lib_memstab.evidence.similarity import FloatArray
-from lib_memstab.evidence.verify.journal import Entry, Journal, unpacked
+from lib_memstab.evidence.verify.journal import Entry, Journal
 from lib_memstab.evidence.verify.plan import MODES, Subject
 
 FIRST: Final = ((1, "first"), (3, "first 3"), (5, "first 5"), (None, "all"))
@@ -44,19 +45,9 @@ class Shown:
 def shown(journal: Journal, subjects: Sequence[Subject], descriptor: Descriptor) -> list[Shown]:
     """Every prompt and seed that is there in all modes; only one prompt's descriptors are held at a time."""
     rows: list[Shown] = []
-    for number, found in _by_subject(journal, len(subjects)):
+    for number, found in journal.by_subject(len(subjects)):
         rows += _of_prompt(subjects[number], found, descriptor)
     return sorted(rows, key=lambda row: (row.subject.number, row.seed))
-
-
-def _by_subject(journal: Journal, count: int) -> Iterator[tuple[int, list[Entry]]]:
-    """The entries of each prompt, as soon as the last of them is read."""
-    last = {entry.subject: place for place, entry in enumerate(journal.entries())}
-    waiting: dict[int, list[Entry]] = {}
-    for place, entry in enumerate(journal.entries()):
-        waiting.setdefault(entry.subject, []).append(entry)
-        if last[entry.subject] == place and 0 <= entry.subject < count:
-            yield entry.subject, waiting.pop(entry.subject)
 
 
 def _of_prompt(subject: Subject, entries: Sequence[Entry], descriptor: Descriptor) -> list[Shown]:

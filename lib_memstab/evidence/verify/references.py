@@ -36,21 +36,15 @@ def read_references(
         TrainingPictureError: if no picture belongs to a prompt.
         OSError: if the folder cannot be read.
     """
-    files = {
-        path.stem: path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and path.is_file() and (links or not path.is_symlink())
-    }
+    files = _files(folder, links)
     found: dict[int, NDArray[Any]] = {}
     broken: list[str] = []
-    for subject in subjects:
-        path = next((files[name] for name in names_of(subject) if name in files), None)
-        if path is None or subject.group != "memorized":
-            continue
-        try:
-            found[subject.number] = descriptor.describe(read_picture(path)[None])[0]
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            broken.append(f"{path.name}: {error}")
+    for number, path in _belonging(files, subjects).items():
+        picture = _readable(path)
+        if isinstance(picture, str):
+            broken.append(f"{path.name}: {picture}")
+        else:
+            found[number] = descriptor.describe(picture[None])[0]
     if not found:
         raise TrainingPictureError(
             f"no picture in {folder} belongs to a prompt ({len(files)} pictures, {len(broken)} of them broken): name "
@@ -65,6 +59,37 @@ def known_as(found: Mapping[int, NDArray[Any]]) -> str:
     for number, one in sorted(found.items()):
         digest.update(f"{number}:".encode() + one.tobytes())
     return f"{len(found)} training pictures, {digest.hexdigest()[:16]}"
+
+
+def reference_files(folder: Path, subjects: Sequence[Subject]) -> dict[int, Path]:
+    """File of each memorized prompt's training picture, where there is one, by the prompt's number; unread."""
+    return _belonging(_files(folder), subjects)
+
+
+def _files(folder: Path, links: bool = True) -> dict[str, Path]:
+    """The folder's pictures by their names without the ending."""
+    return {
+        path.stem: path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and path.is_file() and (links or not path.is_symlink())
+    }
+
+
+def _readable(path: Path) -> NDArray[np.uint8] | str:
+    """A picture, or why there is none."""
+    try:
+        return read_picture(path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return str(error)
+
+
+def _belonging(files: Mapping[str, Path], subjects: Sequence[Subject]) -> dict[int, Path]:
+    found = {}
+    for subject in subjects:
+        path = next((files[name] for name in names_of(subject) if name in files), None)
+        if path is not None and subject.group == "memorized":
+            found[subject.number] = path
+    return found
 
 
 def names_of(subject: Subject) -> list[str]:

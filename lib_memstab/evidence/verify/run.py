@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from lib_memstab.core.report import ImageReport
 from lib_memstab.evidence.descriptors import Descriptor
-from lib_memstab.evidence.verify.journal import Entry, Journal, packed
+from lib_memstab.evidence.journal import packed
+from lib_memstab.evidence.verify.journal import Entry, Journal
 from lib_memstab.evidence.verify.plan import MODES, Mode, Shot, Source, Taken
 
 Progress = Callable[[int], None]

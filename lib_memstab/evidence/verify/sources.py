@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -30,6 +30,9 @@ from lib_memstab.lab.experiment import text_rows
 from lib_memstab.lab.sampling import SAMPLERS, Job, sample
 
 LAB_BATCH: Final = 16
+
+PLAIN: Final = {"prompt", "seed"}
+"""What a plain job changes: MemStab must be able to measure it, or the checkpoint was not calibrated for this."""
 
 
 class LabSource:
@@ -100,7 +103,7 @@ class WebUISource:
     def __init__(self, webui: WebUI, sampling: Sampling) -> None:
         self.webui, self.sampling = webui, sampling
         try:
-            self.options, self.versions, samplers = webui.options(), webui.memstab(), webui.samplers()
+            self.options, self.versions, self.samplers = webui.options(), webui.memstab(), webui.samplers()
         except WebUIError as error:
             raise SourceError(str(error)) from error
         if str(self.options.get("samples_format", "png")).lower() != "png":
@@ -108,7 +111,7 @@ class WebUISource:
                 "the WebUI answers with pictures that lose pixels and badges: set Settings, Saving images/grids, File "
                 "format for images to png"
             )
-        refuse_settings(self.options, sampling.sampler, samplers)
+        refuse_settings(self.options, sampling.sampler, self.samplers)
         self._watch, self._checkpoint = Watch(), ""
 
     def facts(self) -> dict[str, str]:
@@ -121,12 +124,21 @@ class WebUISource:
 
     def take(self, prompts: Sequence[str], seeds: Sequence[int], mode: Mode) -> list[Taken]:
         """One job for each picture."""
-        return [self._one(prompt, seed, mode) for prompt, seed in zip(prompts, seeds, strict=True)]
+        jobs = [{"prompt": escaped(prompt), "seed": seed} for prompt, seed in zip(prompts, seeds, strict=True)]
+        return [self.shoot(job, mode) for job in jobs]
 
-    def _one(self, prompt: str, seed: int, mode: Mode) -> Taken:
+    def job(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """What is asked of the WebUI, in its own words: this run's sampling with `changes`."""
+        return job_of(self.sampling, changes)
+
+    def shoot(self, changes: Mapping[str, Any], mode: Mode) -> Taken:
+        """One picture of `job(changes)`, whose prompts mean what the WebUI reads into them: see `escaped`.
+
+        Raises:
+            SourceError: if there is none to be had, or if MemStab could not measure this run's first plain picture.
+        """
         try:
-            job = job_of(self.sampling, {"prompt": escaped(prompt), "seed": seed})
-            taken = self.webui.txt2img(job, arguments(self.sampling, mode))
+            taken = self.webui.sample(self.job(changes), arguments(self.sampling, mode))
         except WebUIError as error:
             raise SourceError(str(error)) from error
         self._checkpoint = self._checkpoint or taken.checkpoint
@@ -135,5 +147,5 @@ class WebUISource:
                 f"the WebUI has loaded another checkpoint ({taken.checkpoint}, not {self._checkpoint}): load the first "
                 "one again, leave the WebUI alone until this is done, and call again"
             )
-        self._watch.look(taken.report, mode)
+        self._watch.look(taken.report, mode, plain=not set(changes) - PLAIN)
         return Taken(taken.pixels, taken.report, taken.seconds)

@@ -1,0 +1,110 @@
+"""`extract --webui` and `attack --webui` against a real WebUI: what is found, and the same after an interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from lib_memstab.cli import FINDING, INTERRUPTED
+from lib_memstab.evidence.similarity_command import training_pictures
+from lib_memstab.lab.corpus import Memorized
+from tests.e2e.conftest import ROOT
+
+pytestmark = pytest.mark.e2e
+
+SEEDS = 5
+SIDES = ("--width", "128", "--height", "128", "--steps", "20", "--sampler", "Euler")
+PLAIN, EDITED, AND, IMG2IMG = (
+    "the prompt as it is",
+    "[ordinary:prompt:.3]",
+    "prompt AND ordinary",
+    "img2img 0.9 of a noisy copy",
+)
+ATTACKS = (PLAIN, "one letter changed", "negative prompt: itself", "CFG 3", "Euler a", EDITED, AND, IMG2IMG)
+
+
+def command(webui, folder, name, *arguments):
+    start = [sys.executable, "-m", "lib_memstab", name, "--webui", webui.address, *SIDES]
+    return [*start, "--ordinary", str(folder / "ordinary.txt"), *arguments]
+
+
+def finished(called):
+    done = subprocess.run(
+        called, cwd=ROOT, env={**os.environ, "MPLBACKEND": "agg"}, timeout=600, capture_output=True, text=True
+    )
+    assert done.returncode in (0, FINDING), done.stderr
+    return done.returncode
+
+
+def broken_off(called, journal, pictures):
+    """Interrupt a call once it has kept so many pictures; what it said."""
+    # Where the tests run in the background, an interruption is ignored, and would be by whatever they start.
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(called, cwd=ROOT, stderr=subprocess.PIPE, text=True, **heeding) as stopped:
+        while not journal.exists() or journal.read_bytes().count(b"\n") - 1 < pictures:
+            assert stopped.poll() is None
+            time.sleep(0.05)
+        stopped.send_signal(signal.SIGINT)
+        _, complaint = stopped.communicate(timeout=120)
+    assert stopped.returncode == INTERRUPTED
+    return complaint
+
+
+@pytest.fixture
+def lists(tmp_path, splits, memorized, ordinary):
+    """Two memorized prompts and an ordinary one, and the first one's training picture."""
+    rows = [{"caption": text, "index": place} for place, text in enumerate(memorized[:2])]
+    (tmp_path / "memorized.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (tmp_path / "ordinary.txt").write_text(ordinary[0], encoding="utf-8")
+    row = next(row for row in splits["tuning"]["memorized"] if row["text"] == memorized[0])
+    pair = Memorized(**{name: value for name, value in row.items() if name != "fillings"})
+    (tmp_path / "training").mkdir()
+    Image.fromarray(training_pictures([pair])[0]).save(tmp_path / "training" / "0.png")
+    return tmp_path
+
+
+def test_extraction_finds_the_memorized_prompts_without_memstab_and_none_with_it(calibrated, lists, pictures):
+    prompts = ("--prompts-file", str(lists / "memorized.jsonl"), "--seeds", str(SEEDS))
+    called = [command(calibrated, lists, "extract", *prompts, "--out", str(lists / name)) for name in ("whole", "half")]
+    assert finished(called[0]) == 0
+    found = json.loads((lists / "whole" / "extract.json").read_text("utf-8"))
+    assert [(one["of"], one["found_without"], one["found_with"]) for one in found["lists"]] == [(2, 2, 0), (1, 0, 0)]
+    assert all(len(one["clique_seeds"][0]) == SEEDS for one in found["prompts"][:2])
+    assert found["not_measured"] == 0
+    complaint = broken_off(called[1], lists / "half" / "journal.jsonl", 3 * SEEDS)
+    assert "the same call goes on from there" in complaint
+    assert not (lists / "half" / "extract.json").exists()
+    assert finished(called[1]) == 0
+    assert json.loads((lists / "half" / "extract.json").read_text("utf-8")) == found
+    sheets = [lists / name / "cliques.png" for name in ("whole", "half")]
+    assert sheets[0].read_bytes() == sheets[1].read_bytes()
+    (pictures / "cliques.png").write_bytes(sheets[0].read_bytes())
+
+
+def test_attacks_get_the_training_picture_without_memstab_and_those_that_it_sees_do_not_with_it(calibrated, lists):
+    prompts = ("--prompts-file", str(lists / "memorized.jsonl"), "--limit", "1", "--seeds", "2")
+    tried = (*prompts, "--reference", str(lists / "training"), "--attacks", *ATTACKS, "--out")
+    called = [command(calibrated, lists, "attack", *tried, str(lists / name)) for name in ("whole", "half")]
+    code = finished(called[0])
+    found = json.loads((lists / "whole" / "attack-webui.json").read_text("utf-8"))
+    rows = {row["attack"]: row for row in found["rows"]}
+    assert set(rows) == set(ATTACKS)
+    assert all(row["attempts"] == 2 for row in rows.values())
+    for name in (PLAIN, "CFG 3", "Euler a", EDITED):
+        assert (rows[name]["copies_without"], rows[name]["copies_flagged"], rows[name]["copies_with"]) == (2, 2, 0)
+    assert rows[AND]["copies_without"] == rows[IMG2IMG]["copies_without"] == 2
+    # A prompt that takes itself away hides: docs/attacks.md.
+    assert rows["negative prompt: itself"]["copies_without"] == 2
+    assert all(row["not_measured"] == 0 for row in rows.values())
+    whole = found["without_picture"]
+    assert whole["attempts"] == 2 * (len(ATTACKS) - 1)
+    assert code == (FINDING if whole["copies_with"] else 0)
+    complaint = broken_off(called[1], lists / "half" / "journal.jsonl", 2 * len(ATTACKS))
+    assert "the same call goes on from there" in complaint
+    assert finished(called[1]) == code
+    assert json.loads((lists / "half" / "attack-webui.json").read_text("utf-8")) == found
