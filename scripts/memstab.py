@@ -85,7 +85,14 @@ class MemStab(scripts.Script):
     def ui(self, is_img2img: bool) -> list[Any]:
         """The panel."""
         behind = accordion.Behind(
-            STORE.names, STORE.file_names, PRESETS, status, calibrator, sampler_names, scheduler_names
+            STORE.names,
+            STORE.file_names,
+            PRESETS,
+            status,
+            calibrator,
+            sampler_names,
+            scheduler_names,
+            lambda: WORKS().verifier.busy,
         )
         panel = accordion.build(self.elem_id, self._fields, behind)
         self.infotext_fields, self.paste_field_names = panel.infotext_fields, panel.paste_field_names
@@ -141,6 +148,7 @@ def add_pages(_: Any, app: Any) -> None:
             scheduler_names,
             lambda: WORKS().sampling.size(),
             options.output_folders,
+            lambda: WORKS().verifier,
             credentials,
         ),
     )
@@ -160,6 +168,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
         scheduler_names,
         options.output_folders,
         serve,
+        lambda: WORKS().verifier,
     )
     return [(page.build(behind), TITLE, page.NAME)]
 

@@ -103,9 +103,9 @@ def audit(
             yield row
 
 
-def pictures_in(paths: Iterable[Path]) -> list[Path]:
+def pictures_in(paths: Iterable[Path], *, recursive: bool = True, links: bool = True) -> list[Path]:
     """Every file that `audit` would read, once; what cannot be listed or read is among them, for its reader to tell."""
-    return [path for path, _ in _files(paths, recursive=True, links=True)]
+    return [path for path, _ in _files(paths, recursive=recursive, links=links)]
 
 
 def summary(rows: Iterable[Row]) -> dict[State, int]:

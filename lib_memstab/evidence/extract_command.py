@@ -9,16 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lib_memstab.cli import BAD_USE, FINDING, UseError, columns
 from lib_memstab.evidence.audit import pictures_in
 from lib_memstab.evidence.audit_table import shown
-from lib_memstab.evidence.extract_folder import Group, Skipped, by_evidence, groups
+from lib_memstab.evidence.extract_folder import Group, Skipped, by_evidence, finite, groups, to_plain
 from lib_memstab.evidence.extraction import CLIQUE, DISTANCE
 from lib_memstab.evidence.progress import Progress, bar
 from lib_memstab.evidence.verify.plan import SourceError
@@ -91,17 +89,13 @@ def _measure_lab(args: argparse.Namespace, progress: Progress) -> int:
             f"{plan.seeds} pictures of a prompt have no clique of {plan.clique}: more --seeds, or --clique less"
         )
     result = extract_lab.measure(plan, args.jobs or 2, progress)
-    sys.stdout.write((json.dumps(_finite(result), indent=1) if args.json else extract_lab.markdown(result)) + "\n")
+    sys.stdout.write((json.dumps(finite(result), indent=1) if args.json else extract_lab.markdown(result)) + "\n")
     return FINDING if result["rows"][1]["found"] else 0
 
 
 def _tell_folder(args: argparse.Namespace, found: Sequence[Group], skipped: Sequence[Skipped]) -> int:
     if args.json:
-        content = {
-            "groups": [_plain(one) for one in found],
-            "left_out": [{"path": str(one.path), "reason": one.reason} for one in skipped],
-        }
-        sys.stdout.write(json.dumps(_finite(content), indent=1) + "\n")
+        sys.stdout.write(json.dumps(to_plain(found, skipped), indent=1) + "\n")
     else:
         sys.stdout.write(words(found, skipped, args.clique))
     return FINDING if any(one.found.memorized for one in found) else 0
@@ -137,28 +131,6 @@ def _cells(one: Group) -> Sequence[str]:
         prompt if len(prompt) <= WIDEST else f"{prompt[: WIDEST - 1]}…",
         shown(str(one.paths[one.found.clique[0]])),
     )
-
-
-def _plain(one: Group) -> dict[str, Any]:
-    return {
-        "prompt": one.prompt,
-        "checkpoint": one.checkpoint,
-        "suppressed": one.suppressed,
-        "pictures": one.found.pictures,
-        "memorized": one.found.memorized,
-        "tightest": one.found.tightest,
-        "clique": [str(one.paths[place]) for place in one.found.clique],
-        "states": one.states,
-    }
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for numbers that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _check(args: argparse.Namespace) -> None:

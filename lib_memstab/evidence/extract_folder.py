@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -143,3 +145,34 @@ def _decoded(path: Path) -> Pictures:
 def by_evidence(found: Iterable[Group]) -> Iterator[Group]:
     """Groups with the most telling first: memorized ones, then by how alike their pictures are."""
     yield from sorted(found, key=lambda one: (not one.found.memorized, one.found.tightest, one.prompt))
+
+
+def to_plain(found: Iterable[Group], skipped: Iterable[Skipped]) -> dict[str, Any]:
+    """The same as JSON data."""
+    content = {
+        "groups": [_plain(one) for one in found],
+        "left_out": [{"path": str(one.path), "reason": one.reason} for one in skipped],
+    }
+    return finite(content)
+
+
+def finite(value: Any) -> Any:
+    """The same with null for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain(one: Group) -> dict[str, Any]:
+    return {
+        "prompt": one.prompt,
+        "checkpoint": one.checkpoint,
+        "suppressed": one.suppressed,
+        "pictures": one.found.pictures,
+        "memorized": one.found.memorized,
+        "tightest": one.found.tightest,
+        "clique": [str(one.paths[place]) for place in one.found.clique],
+        "states": one.states,
+    }

@@ -17,7 +17,7 @@ import ast
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -113,30 +113,35 @@ def read_list(path: Path) -> PromptList:
     """
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
+    return replace(parse_list(str(path), data), name=path.name)
+
+
+def parse_list(name: str, data: bytes) -> PromptList:
+    """The list in a file's bytes; `name` is what it is called. PromptListError as `read_list` has it."""
     if len(data) > MAX_BYTES:
-        raise PromptListError(f"{path} is larger than {MAX_BYTES >> 20} MiB: split it")
-    shape, found = _recognised(path, data)
+        raise PromptListError(f"{name} is larger than {MAX_BYTES >> 20} MiB: split it")
+    shape, found = _recognised(name, data)
     prompts, broken = _sorted_out(found)
     if not prompts:
         reasons = "; ".join(f"line {one.line}: {one.reason}" for one in broken[:3]) or "it is empty"
-        raise PromptListError(f"{path} has no usable prompt, read as {shape} ({reasons})")
-    return PromptList(path.name, shape, hashlib.sha256(data).hexdigest(), prompts, broken)
+        raise PromptListError(f"{name} has no usable prompt, read as {shape} ({reasons})")
+    return PromptList(name, shape, hashlib.sha256(data).hexdigest(), prompts, broken)
 
 
-def _recognised(path: Path, data: bytes) -> tuple[str, Iterator[Record | Broken]]:
+def _recognised(name: str, data: bytes) -> tuple[str, Iterator[Record | Broken]]:
     """The shape of a file, and what its lines hold."""
     if data.startswith(b"PAR1"):
         try:
             return "parquet", read_parquet(data, (*TEXTS, *KINDS, *ADDRESSES, *INDICES))
         except ImportError as error:
             raise PromptListError(
-                f"{path} is a parquet file, and those are read by the package pyarrow, which is not here: "
+                f"{name} is a parquet file, and those are read by the package pyarrow, which is not here: "
                 "pip install pyarrow, or save the list as JSONL or CSV"
             ) from error
         except ValueError as error:
-            raise PromptListError(f"{path} is a parquet file that cannot be read: {error}") from error
+            raise PromptListError(f"{name} is a parquet file that cannot be read: {error}") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
-        raise PromptListError(f"{path} is not text in UTF-8: save it as UTF-8")
+        raise PromptListError(f"{name} is not text in UTF-8: save it as UTF-8")
     # What is no UTF-8 is kept as lone surrogates, so that the one line that has them can be named.
     lines = re.split(r"\r\n|\n|\r", data.decode("utf-8-sig", "surrogateescape"))
     for line in islice((one for one in lines if one.strip()), _LOOKED_AT):

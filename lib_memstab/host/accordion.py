@@ -42,7 +42,8 @@ class Panel:
 class Behind:
     """What the panel speaks for: profiles, presets, the status line for a choice, and the calibrator.
 
-    `names` are those of usable profiles; `file_names`, quickly told, are what the panel starts with.
+    `names` are those of usable profiles; `file_names`, quickly told, are what the panel starts with. While `verifying`
+    there is no calibration, as it would change the profile that is verified.
     """
 
     names: Callable[[], list[str]]
@@ -52,6 +53,7 @@ class Behind:
     calibrator: Callable[[], Calibrator]
     samplers: Callable[[], Sequence[str]]
     schedulers: Callable[[], Sequence[str]]
+    verifying: Callable[[], bool]
 
 
 def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Behind) -> Panel:
@@ -140,6 +142,9 @@ def _calibrating(behind: Behind, values: Sequence[Any]) -> Iterator[str]:
     """Start a calibration with the tab's own settings and tell how far it is until it ends."""
     from lib_memstab.calibration.plan import SCALES, read_plan
 
+    if behind.verifying():
+        yield sentence(wording.VERIFYING)
+        return
     names = {"sampling": "sampler", "cfg_scale": "guidance"}
     body = {names.get(name, name): value for name, value in zip(SAMPLING, values, strict=False)}
     for whole in ("steps", "width", "height"):

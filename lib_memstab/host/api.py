@@ -20,8 +20,11 @@ from lib_memstab import __version__
 from lib_memstab.core.profile import Checkpoint, ProfileError
 from lib_memstab.core.report import SCHEMA, ImageReport
 from lib_memstab.evidence.audit import STATES
+from lib_memstab.host.answers import body_of, error_page, in_ascii, no_folder, refusal
 from lib_memstab.host.audit import ForbiddenError, answer, read_audit
+from lib_memstab.host.evidence_pages import BUSY, Page, evidence_pages
 from lib_memstab.host.openapi import described
+from lib_memstab.host.verifier import Verifier
 from lib_memstab.presets import PresetError, Presets
 from lib_memstab.settings import TABLE, TITLE, SettingsError, read_args
 from lib_memstab.store import SHIPPED, Store
@@ -45,6 +48,7 @@ class Parts:
         samplers, schedulers: names a calibration may use.
         size: height and width that the loaded checkpoint is made for, in pixels.
         folders: the host's output folders, which alone may be looked through.
+        verifier: runs verifications.
         credentials: USER:PASSWORD pairs parted by commas, as the WebUI's --api-auth has them; empty: none asked for.
     """
 
@@ -59,6 +63,7 @@ class Parts:
     schedulers: Callable[[], Collection[str]]
     size: Callable[[], tuple[int, int]]
     folders: Callable[[], Sequence[Path]]
+    verifier: Callable[[], Verifier]
     credentials: str = ""
 
 
@@ -91,7 +96,7 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
         try:
             found = parts.presets.all()
         except PresetError as error:
-            return _error(409, str(error))
+            return error_page(409, str(error))
         return JSONResponse([{"name": name, "settings": values} for name, values in found.items()])
 
     def last() -> list[dict[str, Any]]:
@@ -104,30 +109,32 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
         from lib_memstab.calibration.plan import read_plan
 
         try:
-            plan = read_plan(await _json(request), parts.samplers(), parts.schedulers(), parts.size())
+            plan = read_plan(await body_of(request), parts.samplers(), parts.schedulers(), parts.size())
         except SettingsError as error:
-            return _refusal(error)
+            return refusal(error)
+        if parts.verifier().busy:
+            return error_page(409, BUSY["verifying"])
         if not parts.calibrator().start(plan):
-            return _error(409, f"a calibration is on its way: wait, or DELETE {PREFIX}/calibrate")
+            return error_page(409, BUSY["calibrating"])
         return JSONResponse(parts.calibrator().progress.to_dict(), 202)
 
     def stop() -> JSONResponse:
         if not parts.calibrator().stop():
-            return _error(409, f"no calibration is on its way: POST {PREFIX}/calibrate starts one")
+            return error_page(409, f"no calibration is on its way: POST {PREFIX}/calibrate starts one")
         return JSONResponse(parts.calibrator().progress.to_dict(), 202)
 
     def learned() -> dict[str, Any]:
         return _learned(parts.learner(), parts.checkpoint())
 
     async def forget(request: Request) -> JSONResponse:
-        body = await _json(request)
+        body = await body_of(request)
         since = body.get("since", "") if isinstance(body, dict) else body
         if not isinstance(since, str) or (since and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", since)):
-            return _refusal(SettingsError("since", "a day written YYYY-MM-DD, or left out for all", since))
+            return refusal(SettingsError("since", "a day written YYYY-MM-DD, or left out for all", since))
         try:
             dropped = parts.learner().forget(parts.checkpoint(), since)
         except ProfileError as error:
-            return _error(409, str(error))
+            return error_page(409, str(error))
         return JSONResponse({"forgotten": dropped, **_learned(parts.learner(), parts.checkpoint())})
 
     def auditable() -> dict[str, Any]:
@@ -135,17 +142,14 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
 
     async def look_through(request: Request) -> Response:
         try:
-            asked = read_audit(await _json(request), parts.folders())
+            asked = read_audit(await body_of(request), parts.folders())
         except SettingsError as error:
-            return _refusal(error)
-        except ForbiddenError as error:
-            return JSONResponse({"error": str(error), "allowed": error.allowed}, 403)
-        except FileNotFoundError as error:
-            return _error(404, str(error))
-        # Names that are not Unicode can be told in ASCII only, which JSONResponse does not write.
-        return Response(json.dumps(await run_in_threadpool(answer, asked)), media_type="application/json")
+            return refusal(error)
+        except (ForbiddenError, FileNotFoundError) as error:
+            return no_folder(error)
+        return in_ascii(await run_in_threadpool(answer, asked))
 
-    for path, method, page in (
+    pages: list[Page] = [
         ("/version", "GET", version),
         ("/schema", "GET", schema),
         ("/profiles", "GET", profiles),
@@ -158,7 +162,9 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
         ("/calibrate", "GET", progress),
         ("/calibrate", "POST", start),
         ("/calibrate", "DELETE", stop),
-    ):
+        *evidence_pages(parts),
+    ]
+    for path, method, page in pages:
         told = described(path, method)
         app.add_api_route(PREFIX + path, page, methods=[method], dependencies=guard, response_model=None, **told)
     _check_arguments(app, parts.store)
@@ -168,7 +174,7 @@ def _check_arguments(app: FastAPI, store: Store) -> None:
     """Make the WebUI's sampling pages refuse arguments of MemStab that cannot be used, before they sample."""
 
     async def check(request: Request) -> None:
-        body = await _json(request)
+        body = await body_of(request)
         scripts = body.get("alwayson_scripts") if isinstance(body, dict) else None
         for name, script in scripts.items() if isinstance(scripts, dict) else ():
             if name.lower() != TITLE.lower() or not isinstance(script, dict) or "args" not in script:
@@ -188,15 +194,6 @@ def _check_arguments(app: FastAPI, store: Store) -> None:
             checked = get_parameterless_sub_dependant(depends=Depends(check), path=route.path)
             # Behind the WebUI's own: whoever has no password learns nothing, not even which profiles there are.
             route.dependant.dependencies.append(checked)
-
-
-async def _json(request: Request) -> object:
-    """The body as JSON data; an empty one as an empty object, a broken one as its first characters."""
-    body = await request.body()
-    try:
-        return json.loads(body) if body.strip() else {}
-    except ValueError:
-        return body[:40].decode("utf-8", "replace")
 
 
 def _learned(learner: Learner, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -221,11 +218,3 @@ def _auth(pairs: str) -> Callable[..., None]:
         raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
 
     return check
-
-
-def _refusal(error: SettingsError) -> JSONResponse:
-    return JSONResponse({"error": str(error), "field": error.field, "allowed": error.allowed}, 422)
-
-
-def _error(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"error": message}, status)

@@ -56,7 +56,7 @@ def read_audit(body: object, allowed: Sequence[Path]) -> Audit:
         raise SettingsError("recursive", "true or false", recursive)
     if not (isinstance(only, list) and all(one in STATES for one in only)):
         raise SettingsError("only", f"a list of {', '.join(map(repr, STATES))}", only)
-    folders = [one for one in allowed if one.is_dir()] if folder is None else [_permitted(folder, allowed)]
+    folders = [one for one in allowed if one.is_dir()] if folder is None else [permitted(folder, allowed)]
     return Audit(folders, recursive, only, _since(since))
 
 
@@ -71,8 +71,13 @@ def answer(asked: Audit) -> dict[str, Any]:
     }
 
 
-def _permitted(folder: str, allowed: Sequence[Path]) -> Path:
-    """The folder, if it is the host's both by its words, before anything is looked up, and where links lead."""
+def permitted(folder: str, allowed: Sequence[Path]) -> Path:
+    """The folder, if it is the host's both by its words, before anything is looked up, and where links lead.
+
+    Raises:
+        ForbiddenError: for one that is not, and is not inside, one of those allowed.
+        FileNotFoundError: for one of these that is not there.
+    """
     path = _spelled_out(folder)
     try:
         inside = any(

@@ -12,12 +12,9 @@ from lib_memstab.calibration.plan import FEWEST_PROMPTS, LONGEST, MAX_PROMPTS, M
 from lib_memstab.core.report import PROFILE_NAME
 from lib_memstab.evidence.audit import STATES
 from lib_memstab.host.audit import MAX_ROWS
+from lib_memstab.host.evidence_openapi import EVIDENCE_PAGES
+from lib_memstab.host.schemas import ERROR, REFUSAL, TEXT, WHOLE, Schema, list_of, object_of, optional, said
 from lib_memstab.settings import TITLE
-
-Schema = dict[str, Any]
-
-TEXT: Schema = {"type": "string"}
-WHOLE: Schema = {"type": "integer", "minimum": 0}
 
 
 def described(path: str, method: str) -> dict[str, Any]:
@@ -47,23 +44,6 @@ def _json(schema: Schema) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def _object(properties: dict[str, Schema], optional: tuple[str, ...] = (), **more: Any) -> Schema:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, **({"required": required} if required else {}), **more}
-
-
-def _list(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
-def _said(schema: Schema, description: str) -> Schema:
-    return {**schema, "description": description}
-
-
-def _optional(schema: Schema) -> Schema:
-    return {**schema, "nullable": True}
-
-
 _TOLD = {
     200: HTTPStatus.OK.phrase,
     202: "Accepted: it goes on by itself",
@@ -73,48 +53,40 @@ _TOLD = {
     409: "Not now: `error` says what to do",
     422: "A field that cannot be used: which, and the values it may have",
 }
-_ERROR = _object({"error": _said(TEXT, "What is wrong, and what to do.")})
-_REFUSAL = _object(
-    {
-        **_ERROR["properties"],
-        "field": _said(TEXT, "The field's name."),
-        "allowed": _said(TEXT, "The values it may have, in words."),
-    }
-)
-_REJECTED = _object({"detail": TEXT})
-_CHECKPOINT = _object({"name": TEXT, "sha256": _said(_optional(TEXT), "null: the WebUI was told not to hash")})
-_REPORT = _object(
+_REJECTED = object_of({"detail": TEXT})
+_CHECKPOINT = object_of({"name": TEXT, "sha256": said(optional(TEXT), "null: the WebUI was told not to hash")})
+_REPORT = object_of(
     {"verdict": {"type": "string", "enum": ["clear", "flagged", "suppressed", "not measured"]}, "reason": TEXT},
     description="The badge of an image; GET /memstab/v1/schema gives all its fields as 'badge'.",
 )
-_PROFILE = _object(
+_PROFILE = object_of(
     {
         "name": TEXT,
         "own": {"type": "boolean", "description": "false: it ships with MemStab"},
-        "error": _said(_optional(TEXT), "Why it cannot be used."),
-        "sha256": _said(_optional(TEXT), "Its checksum."),
-        "checkpoint": _optional(_CHECKPOINT),
-        "modes": _list({"type": "string", "enum": list(MODES["both"])}),
+        "error": said(optional(TEXT), "Why it cannot be used."),
+        "sha256": said(optional(TEXT), "Its checksum."),
+        "checkpoint": optional(_CHECKPOINT),
+        "modes": list_of({"type": "string", "enum": list(MODES["both"])}),
     }
 )
-_PRESET = _object(
+_PRESET = object_of(
     {
         "name": TEXT,
-        "settings": _said({"type": "object"}, "An argument object; GET /memstab/v1/schema gives its fields as 'args'."),
+        "settings": said({"type": "object"}, "An argument object; GET /memstab/v1/schema gives its fields as 'args'."),
     }
 )
-_PROGRESS = _object(
+_PROGRESS = object_of(
     {
         "state": {"type": "string", "enum": ["idle", "waiting", "running", "done", "stopped", "failed"]},
-        "done": _said(WHOLE, "Images so far."),
-        "total": _said(WHOLE, "Images in all."),
+        "done": said(WHOLE, "Images so far."),
+        "total": said(WHOLE, "Images in all."),
         "message": TEXT,
-        "profile": _said(TEXT, "The profile that came of it; empty before."),
-        "seconds_left": _optional({"type": "number", "description": "null while nobody can know"}),
-        "resumed": _said(WHOLE, "Images that were measured before it was stopped."),
+        "profile": said(TEXT, "The profile that came of it; empty before."),
+        "seconds_left": optional({"type": "number", "description": "null while nobody can know"}),
+        "resumed": said(WHOLE, "Images that were measured before it was stopped."),
     }
 )
-_LEARNED = _object(
+_LEARNED = object_of(
     {
         "checkpoint": _CHECKPOINT,
         "learning": {"type": "boolean", "description": "Whether the user switched it on."},
@@ -126,8 +98,8 @@ _LEARNED = _object(
 _SCALE: Schema = {"type": "number", "minimum": 1, "maximum": 30}
 _USUAL = ", ".join(map("{:g}".format, SCALES))
 _SIDE: Schema = {"type": "integer", "minimum": 64, "maximum": 2048, "multipleOf": 8}
-_PROMPTS: Schema = {"minItems": FEWEST_PROMPTS, "maxItems": MAX_PROMPTS, **_list({**TEXT, "maxLength": LONGEST})}
-PLAN = _object(
+_PROMPTS: Schema = {"minItems": FEWEST_PROMPTS, "maxItems": MAX_PROMPTS, **list_of({**TEXT, "maxLength": LONGEST})}
+PLAN = object_of(
     {
         "name": {
             "description": "Name of the profile; empty: the checkpoint's.",
@@ -138,12 +110,12 @@ PLAN = _object(
         "sampler": {"description": "As in any job.", "default": "Euler", **TEXT},
         "scheduler": {"description": "As in any job.", "default": "Automatic", **TEXT},
         "steps": {"type": "integer", "minimum": 1, "maximum": 150, "default": 20},
-        "width": _said(_SIDE, "Left out: what the checkpoint is made for."),
-        "height": _said(_SIDE, "Left out: what the checkpoint is made for."),
+        "width": said(_SIDE, "Left out: what the checkpoint is made for."),
+        "height": said(_SIDE, "Left out: what the checkpoint is made for."),
         "guidance": {
             "description": f"Different CFG scales, yours first. null: of {_USUAL} as many as the trajectories allow.",
             "nullable": True,
-            "anyOf": [_SCALE, {"minItems": 1, "maxItems": 8, "uniqueItems": True, **_list(_SCALE)}],
+            "anyOf": [_SCALE, {"minItems": 1, "maxItems": 8, "uniqueItems": True, **list_of(_SCALE)}],
         },
         "trajectories": {
             "description": "Images in each mode.",
@@ -154,7 +126,7 @@ PLAN = _object(
         },
         "batch_size": {"description": "Images at once.", "type": "integer", "minimum": 1, "maximum": 64, "default": 4},
         "modes": {"description": "both: img2img and hires passes too.", **TEXT, "enum": [*MODES], "default": "both"},
-        "prompts": _said(_optional(_PROMPTS), "Prompts of your own; null: MemStab's."),
+        "prompts": said(optional(_PROMPTS), "Prompts of your own; null: MemStab's."),
         "suffix": {"description": "Added to every prompt.", "default": "", **TEXT, "maxLength": LONGEST},
         "resume": {"description": "Go on where the same one was stopped.", "type": "boolean", "default": True},
         "pictures": {"description": "Save the pictures.", "type": "boolean", "default": False},
@@ -162,15 +134,15 @@ PLAN = _object(
     additionalProperties=False,
 )
 PLAN.pop("required")
-_DAY = _object({"since": {**TEXT, "pattern": r"^(\d{4}-\d{2}-\d{2})?$", "default": ""}}, ("since",))
+_DAY = object_of({"since": {**TEXT, "pattern": r"^(\d{4}-\d{2}-\d{2})?$", "default": ""}}, ("since",))
 
 _STATE: Schema = {**TEXT, "enum": list(STATES)}
-AUDIT = _object(
+AUDIT = object_of(
     {
-        "folder": _said(_optional(TEXT), "One of the WebUI's output folders, or inside one; null: all of them."),
+        "folder": said(optional(TEXT), "One of the WebUI's output folders, or inside one; null: all of them."),
         "recursive": {"description": "Folders in folders too.", "type": "boolean", "default": True},
-        "only": {"description": "Rows of these states only; empty: all.", "default": [], **_list(_STATE)},
-        "since": _said(_optional(TEXT), "Files modified on this day or time, such as 2026-11-25, or later."),
+        "only": {"description": "Rows of these states only; empty: all.", "default": [], **list_of(_STATE)},
+        "since": said(optional(TEXT), "Files modified on this day or time, such as 2026-11-25, or later."),
     },
     additionalProperties=False,
 )
@@ -181,7 +153,7 @@ _PAGES: dict[tuple[str, str], tuple[str, str, Schema | None, dict[int, Schema]]]
         "Versions",
         "MemStab's version, the program around it, and the number of the badge's schema.",
         None,
-        {200: _object({"version": TEXT, "host": TEXT, "schema": WHOLE})},
+        {200: object_of({"version": TEXT, "host": TEXT, "schema": WHOLE})},
     ),
     ("/schema", "GET"): (
         "JSON Schemas and settings",
@@ -191,10 +163,10 @@ _PAGES: dict[tuple[str, str], tuple[str, str, Schema | None, dict[int, Schema]]]
         "makes these pages answer 422, whose `detail` has `message`, `field` and `allowed`.",
         None,
         {
-            200: _object(
+            200: object_of(
                 {
                     **{name: {"type": "object"} for name in ("args", "badge", "profile")},
-                    "settings": _list({"type": "object"}),
+                    "settings": list_of({"type": "object"}),
                 }
             )
         },
@@ -203,19 +175,19 @@ _PAGES: dict[tuple[str, str], tuple[str, str, Schema | None, dict[int, Schema]]]
         "Profiles",
         "Every profile there is, those that cannot be used with the reason.",
         None,
-        {200: _list(_PROFILE)},
+        {200: list_of(_PROFILE)},
     ),
     ("/presets", "GET"): (
         "The user's presets",
         "Sets of the panel's settings that the user saved; 409 where their file cannot be used.",
         None,
-        {200: _list(_PRESET), 409: _ERROR},
+        {200: list_of(_PRESET), 409: ERROR},
     ),
     ("/reports/last", "GET"): (
         "Reports of the last job",
         "The badges of its images, in their order; empty before the first job with MemStab.",
         None,
-        {200: _list(_REPORT)},
+        {200: list_of(_REPORT)},
     ),
     ("/learned", "GET"): (
         "What was learned",
@@ -229,32 +201,32 @@ _PAGES: dict[tuple[str, str], tuple[str, str, Schema | None, dict[int, Schema]]]
         "profile is made anew of the rest, or deleted where that is too little.",
         _DAY,
         {
-            200: _object({"forgotten": _said(WHOLE, "Images."), **_LEARNED["properties"]}),
-            409: _ERROR,
-            422: _REFUSAL,
+            200: object_of({"forgotten": said(WHOLE, "Images."), **_LEARNED["properties"]}),
+            409: ERROR,
+            422: REFUSAL,
         },
     ),
     ("/audit", "GET"): (
         "Where pictures can be looked through",
         "The WebUI's output folders, and the states that pictures can be in, the gravest first.",
         None,
-        {200: _object({"folders": _list(TEXT), "states": _list(_STATE)})},
+        {200: object_of({"folders": list_of(TEXT), "states": list_of(_STATE)})},
     ),
     ("/audit", "POST"): (
         "What pictures say of themselves",
         "Reads badges and generation parameters in the WebUI's output folders, without following links.",
         AUDIT,
         {
-            200: _object(
+            200: object_of(
                 {
-                    "counts": _object(dict.fromkeys(STATES, WHOLE)),
-                    "rows": _list(_object({"path": TEXT, "state": _STATE})),
+                    "counts": object_of(dict.fromkeys(STATES, WHOLE)),
+                    "rows": list_of(object_of({"path": TEXT, "state": _STATE})),
                     "truncated": {"type": "boolean", "description": f"There are more than {MAX_ROWS} rows."},
                 }
             ),
-            403: _object({**_ERROR["properties"], "allowed": _list(TEXT)}),
-            404: _ERROR,
-            422: _REFUSAL,
+            403: object_of({**ERROR["properties"], "allowed": list_of(TEXT)}),
+            404: ERROR,
+            422: REFUSAL,
         },
     ),
     ("/calibrate", "GET"): ("How far a calibration is", "The one on its way, or the last one.", None, {200: _PROGRESS}),
@@ -262,12 +234,13 @@ _PAGES: dict[tuple[str, str], tuple[str, str, Schema | None, dict[int, Schema]]]
         "Start a calibration",
         "Of the loaded checkpoint, in the WebUI's queue. Every field may be left out.",
         PLAN,
-        {202: _PROGRESS, 409: _ERROR, 422: _REFUSAL},
+        {202: _PROGRESS, 409: ERROR, 422: REFUSAL},
     ),
     ("/calibrate", "DELETE"): (
         "Stop the calibration",
         "What it measured is kept, and the same calibration goes on from there.",
         None,
-        {202: _PROGRESS, 409: _ERROR},
+        {202: _PROGRESS, 409: ERROR},
     ),
+    **EVIDENCE_PAGES,
 }

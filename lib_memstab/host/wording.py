@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lib_memstab.evidence.audit import STATES
 from lib_memstab.evidence.audit_table import HEADS
-from lib_memstab.host.tab import catalogue
+from lib_memstab.host.tab import catalogue, extracting, verifying
 from lib_memstab.host.tab.form import FIELDS, NO_TEXT
 from lib_memstab.settings import TABLE
 
@@ -79,6 +79,33 @@ STOP_LOOKING = "Stop looking"
 NO_FOLDERS = "None of the WebUI's output folders is there yet."
 NO_PICTURES = "There are no pictures."
 
+EVIDENCE = "Evidence"
+EVIDENCE_IS = (
+    "Checks MemStab on the loaded checkpoint with prompts of yours: how many pictures are flagged, how many copies are "
+    "left, and whether all others stay as they are, pixel by pixel."
+)
+MEMORIZED = verifying.MEMORIZED
+PASTED = "Or paste such prompts here, one a line"
+ORDINARY = verifying.ORDINARY
+VERIFYING = verifying.VERIFYING
+VERIFY = "Verify"
+GO_ON = "Go on"
+MADE_KEPT = (
+    "Every picture is made three times: without MemStab, in detect and in suppress mode. What was made until Stop is "
+    "kept: Go on takes up the verification that was stopped last, Verify that of the same fields, Start over makes all "
+    "pictures again."
+)
+IN_BETWEEN = (
+    "No picture is saved. You can generate meanwhile: your pictures come in between. The WebUI's Interrupt stops a "
+    "verification like Stop does."
+)
+REPORT = "The report: open report.html in a browser"
+REPLAYS_ARE = (
+    "Looks for prompts that gave nearly the same picture with at least four seeds, among the pictures in the WebUI's "
+    "output folders."
+)
+LOOK_FOR_REPLAYS = "Look for replays"
+
 
 @dataclass(frozen=True)
 class Option:
@@ -130,11 +157,11 @@ NOTES = {
 def visible() -> list[str]:
     """Every fixed text that people read, as it stands in the page, without names and the values of menus."""
     settings = [text for one in TABLE[1:] for text in (one.label, one.help, *one.choices)]
-    fields = [text for one in FIELDS for text in (one.label, one.help)]
+    fields = [text for one in (*FIELDS, *verifying.FIELDS) for text in (one.label, one.help)]
     # The WebUI puts an option's help into brackets.
     options = [text for one in OPTIONS for text in (one.label, f"({one.help})", *one.choices)]
-    refusals = [NO_TEXT, catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE]
+    refusals = [NO_TEXT, catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE, *verifying.ANSWERS]
     here = [text for name, text in globals().items() if name.isupper() and isinstance(text, str)]
-    heads = [*catalogue.HEADS, *HEADS, *STATES]
+    heads = [*catalogue.HEADS, *HEADS, *STATES, *extracting.HEADS, extracting.NO_REPLAYS]
     every = [*settings, *fields, *heads, *refusals, *options, *NOTES.values(), *here]
     return list(dict.fromkeys(every))

@@ -22,6 +22,11 @@ PAGES = (
     ("/calibrate", "GET"),
     ("/calibrate", "POST"),
     ("/calibrate", "DELETE"),
+    ("/verify", "GET"),
+    ("/verify", "POST"),
+    ("/verify", "DELETE"),
+    ("/verify/report", "GET"),
+    ("/extract", "POST"),
 )
 JOB = {"prompt": "x", "steps": 1, "width": 64, "height": 64}
 

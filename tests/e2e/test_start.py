@@ -10,7 +10,7 @@ import pytest
 
 from lib_memstab.evidence import audit_table
 from lib_memstab.host import wording
-from lib_memstab.host.tab import catalogue, form
+from lib_memstab.host.tab import catalogue, extracting, form, verifying
 from tests.e2e.conftest import ROOT, place_of, running
 
 pytestmark = pytest.mark.e2e
@@ -22,8 +22,10 @@ LATER = {
     *(wording.ARMED, wording.LEARNING, wording.NOT_LEARNING),
     *(wording.NO_FOLDERS, wording.NO_PICTURES, *audit_table.HEADS),
     *(catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE, *catalogue.HEADS),
+    *(*verifying.ANSWERS, wording.REPORT, *extracting.HEADS, extracting.NO_REPLAYS),
+    *(*audit_table.HEADS, wording.NO_FOLDERS, wording.NO_PICTURES, wording.EVERYTHING),
 }
-"""Texts that answer something."""
+"""Texts that answer something, or stand in a field."""
 CLOCK = Path(__file__).with_name("clock.py")
 MOST_MS = 100
 """What a start may cost more with MemStab, also on a busy machine."""

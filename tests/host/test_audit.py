@@ -116,7 +116,8 @@ def pages(outputs):
 
     def parts(credentials=""):
         nothing = [None] * 9
-        return api.Parts(lambda: "test", *nothing, folders=lambda: [outputs], credentials=credentials)
+        known = {"folders": lambda: [outputs], "verifier": None, "credentials": credentials}
+        return api.Parts(lambda: "test", *nothing, **known)
 
     def serve(credentials=""):
         app = api.FastAPI()

@@ -8,8 +8,12 @@ import pytest
 
 from lib_memstab.calibration.calibrator import Progress
 from lib_memstab.calibration.plan import read_plan
+from lib_memstab.host import verifier
 from lib_memstab.host.audit import read_audit
+from lib_memstab.host.evidence_openapi import EXTRACTION, VERIFICATION
+from lib_memstab.host.extracts import read_extraction
 from lib_memstab.host.openapi import AUDIT, PLAN
+from lib_memstab.host.verification import read_verification
 from lib_memstab.settings import SettingsError
 
 SAMPLERS, SCHEDULERS = ["Euler", "DDIM"], ["Automatic"]
@@ -33,7 +37,8 @@ def test_every_page_is_described_with_all_its_answers(app):
     assert {(path.removeprefix("/memstab/v1"), method) for path, own in pages.items() for method in own} == {
         ("/version", "get"), ("/schema", "get"), ("/profiles", "get"), ("/reports/last", "get"), ("/learned", "get"),
         ("/learned", "delete"), ("/calibrate", "get"), ("/calibrate", "post"), ("/calibrate", "delete"),
-        ("/audit", "get"), ("/audit", "post"), ("/presets", "get"),
+        ("/audit", "get"), ("/audit", "post"), ("/presets", "get"), ("/extract", "post"), ("/verify", "get"),
+        ("/verify", "post"), ("/verify", "delete"), ("/verify/report", "get"),
     }  # fmt: skip
     for own in pages.values():
         for page in own.values():
@@ -50,8 +55,9 @@ def test_every_page_is_described_with_all_its_answers(app):
     assert start["requestBody"]["content"]["application/json"]["schema"] == PLAN
     refusal = start["responses"]["422"]["content"]["application/json"]["schema"]
     assert set(refusal["properties"]) == {"error", "field", "allowed"}
-    progress = start["responses"]["202"]["content"]["application/json"]["schema"]
-    assert set(progress["properties"]) == {one.name for one in dataclasses.fields(Progress)}
+    for page, kind in (("calibrate", Progress), ("verify", verifier.Progress)):
+        progress = pages[f"/memstab/v1/{page}"]["post"]["responses"]["202"]["content"]["application/json"]["schema"]
+        assert set(progress["properties"]) == {one.name for one in dataclasses.fields(kind)}
 
 
 def test_a_calibrations_fields_are_those_that_are_read():
@@ -96,8 +102,55 @@ def test_an_audits_body_is_read_if_it_is_as_told(body):
         read = True
     except SettingsError:
         read = False
+    assert fits(AUDIT, body) == read
+
+
+def fits(schema, body):
+    """Whether a body is as an OpenAPI 3.0 schema has it, which writes null in a way of its own."""
     told = {
         name: {**one, "type": [one["type"], "null"]} if one.get("nullable") else one
-        for name, one in AUDIT["properties"].items()
+        for name, one in schema["properties"].items()
     }
-    assert jsonschema.Draft202012Validator({**AUDIT, "properties": told}).is_valid(body) == read
+    return jsonschema.Draft202012Validator({**schema, "properties": told}).is_valid(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {}, {"memorized": "a\nb"}, {"memorized": "a", "ordinary": None, "limit": None, "width": None},
+        {"memorized": "a", "ordinary": "b", "seeds": 9, "limit": 3, "sampler": "DDIM", "scheduler": "Automatic"},
+        {"memorized": "a", "steps": 2, "guidance": 30, "width": 64, "height": 2048, "sensitivity": 1e5},
+        {"memorized": "a", "resume": False, "reference": None}, {"memorized": ""}, {"memorized": ["a"]},
+        {"memorized": "a", "ordinary": 1},
+        {"memorized": "a", "seeds": 0}, {"memorized": "a", "seeds": 1001}, {"memorized": "a", "seeds": "4"},
+        {"memorized": "a", "limit": 0},
+        {"memorized": "a", "steps": 1}, {"memorized": "a", "guidance": 0.5}, {"memorized": "a", "width": 65},
+        {"memorized": "a", "height": 2056}, {"memorized": "a", "sensitivity": 1}, {"memorized": "a", "resume": 1},
+        {"memorized": "a", "memorized_name": ""}, {"memorized": "a", "ordinary_name": "x" * 81},
+        {"memorized": "a", "reference": 1}, {"memorized": "a", "foreign": 1},
+    ],
+)  # fmt: skip
+def test_a_verifications_body_is_read_if_it_is_as_told(body):
+    try:
+        read_verification(body, SAMPLERS, SCHEDULERS, lambda: (512, 512), [])
+        read = True
+    except SettingsError:
+        read = False
+    assert fits(VERIFICATION, body) == read
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {}, {"folder": None, "recursive": False, "distance": 1, "clique": 2}, {"distance": 0.1, "clique": 64},
+        {"folder": 1}, {"recursive": 1}, {"distance": 0}, {"distance": 1.1}, {"clique": 1}, {"clique": 65},
+        {"clique": "4"}, {"foreign": 1},
+    ],
+)  # fmt: skip
+def test_an_extractions_body_is_read_if_it_is_as_told(body):
+    try:
+        read_extraction(body, [])
+        read = True
+    except SettingsError:
+        read = False
+    assert fits(EXTRACTION, body) == read

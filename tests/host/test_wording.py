@@ -25,6 +25,9 @@ PAGES = (
     "tab/watching",
     "tab/audits",
     "tab/auditing",
+    "tab/evidence",
+    "tab/verifying",
+    "tab/extracting",
 )
 SHOWN = {"Button", "Tab", "HTML", "Checkbox", "Textbox", "_choice", "sentence"}
 """Calls whose first argument people read."""

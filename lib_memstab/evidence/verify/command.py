@@ -7,11 +7,10 @@ pixel-identical), 2 for bad use or a WebUI that does not do what is asked, 130 i
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +39,11 @@ from lib_memstab.evidence.verify.plan import (
     shots_of,
     subjects_of,
 )
-from lib_memstab.evidence.verify.references import TrainingPictureError, read_references
+from lib_memstab.evidence.verify.references import TrainingPictureError, known_as, read_references
 from lib_memstab.evidence.verify.report import Account, tables, to_json, write_report
 from lib_memstab.evidence.verify.run import take_all
 from lib_memstab.evidence.verify.sources import LabSource, WebUISource
+from lib_memstab.evidence.verify.words import told_by
 from lib_memstab.evidence.webui import WebUIError
 from lib_memstab.evidence.webui_call import (
     BROKEN_TOLD,
@@ -131,7 +131,7 @@ def _verify(args: argparse.Namespace) -> int:
             )
             raise
     rows = shown(journal, subjects, descriptor)
-    account = Account(settings, lists, figures(rows), _words(descriptor, references, subjects), notes, len(shots))
+    account = Account(settings, lists, figures(rows), told_by(descriptor, references, subjects), notes, len(shots))
     files = write_report(args.out, account, rows)
     if args.json:
         sys.stdout.write(json.dumps(to_json(account), indent=1) + "\n")
@@ -191,27 +191,7 @@ def _references(
         return {}, "none", []
     for note in notes[:BROKEN_TOLD]:
         log.warning("%s", printable(note))
-    digest = hashlib.sha256()
-    for number, one in sorted(found.items()):
-        digest.update(f"{number}:".encode() + one.tobytes())
-    return found, f"{len(found)} training pictures, {digest.hexdigest()[:16]}", notes
-
-
-def _words(descriptor: Descriptor, references: Mapping[int, NDArray[Any]], subjects: Sequence[Subject]) -> str:
-    """How copies were told, in sentences."""
-    memorized = sum(subject.group == "memorized" for subject in subjects)
-    limit = f"(a likeness of {descriptor.threshold:g} or more by {descriptor.name})"
-    by_seeds = (
-        f"a picture counts as a copy if another seed of its prompt gives nearly the same one {limit}, and a suppressed "
-        "picture also if it is nearly the same as one of those: the training pictures were not looked at"
-    )
-    if len(references) >= memorized:
-        told = f"A picture of a memorized prompt counts as a copy if it is like its training picture {limit}."
-        return f"{told} Of ordinary prompts, {by_seeds}."
-    if references:
-        told = f"{len(references)} of {memorized} memorized prompts have a training picture to be held to {limit}"
-        return f"{told}. Of all others, {by_seeds}."
-    return f"{by_seeds[:1].upper()}{by_seeds[1:]}."
+    return found, known_as(found), notes
 
 
 def _printed(account: Account, files: Sequence[Path]) -> str:

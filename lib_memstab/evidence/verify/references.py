@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -24,18 +25,18 @@ class TrainingPictureError(ValueError):
 
 
 def read_references(
-    folder: Path, subjects: Sequence[Subject], descriptor: Descriptor
+    folder: Path, subjects: Sequence[Subject], descriptor: Descriptor, *, links: bool = True
 ) -> tuple[dict[int, NDArray[Any]], list[str]]:
     """Descriptor [D] of each memorized prompt's training picture by the prompt's number, and what could not be read.
 
     A picture belongs to a prompt if its file is named, but for the ending, as the list's index of the prompt, or as the
-    file that one of the list's addresses ends in.
+    file that one of the list's addresses ends in. Files that are links are read only with `links`.
 
     Raises:
         TrainingPictureError: if no picture belongs to a prompt.
         OSError: if the folder cannot be read.
     """
-    files = _files(folder)
+    files = _files(folder, links)
     found: dict[int, NDArray[Any]] = {}
     broken: list[str] = []
     for number, path in _belonging(files, subjects).items():
@@ -52,14 +53,26 @@ def read_references(
     return found, broken
 
 
+def known_as(found: Mapping[int, NDArray[Any]]) -> str:
+    """Which training pictures these are, in a few words: what a run and its resumption must have in common."""
+    digest = hashlib.sha256()
+    for number, one in sorted(found.items()):
+        digest.update(f"{number}:".encode() + one.tobytes())
+    return f"{len(found)} training pictures, {digest.hexdigest()[:16]}"
+
+
 def reference_files(folder: Path, subjects: Sequence[Subject]) -> dict[int, Path]:
     """File of each memorized prompt's training picture, where there is one, by the prompt's number; unread."""
     return _belonging(_files(folder), subjects)
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _files(folder: Path, links: bool = True) -> dict[str, Path]:
     """The folder's pictures by their names without the ending."""
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()}
+    return {
+        path.stem: path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and path.is_file() and (links or not path.is_symlink())
+    }
 
 
 def _readable(path: Path) -> NDArray[np.uint8] | str:

@@ -15,9 +15,16 @@ from lib_memstab.core.profile import ProfileError
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES
 from lib_memstab.evidence.similarity_command import shown_pictures
 from lib_memstab.evidence.verify.plan import Mode, Sampling, SourceError, Taken
+from lib_memstab.evidence.verify.webui_terms import (
+    Watch,
+    arguments,
+    facts_of,
+    job_of,
+    refuse_comments,
+    refuse_settings,
+)
 from lib_memstab.evidence.webui import WebUI, WebUIError
-from lib_memstab.evidence.webui_prompt import COMMENT, COMMENT_SETTING, EMPHASIS_SETTING, escaped
-from lib_memstab.host.wording import LEARN
+from lib_memstab.evidence.webui_prompt import escaped
 from lib_memstab.lab.demonstration import DemoError, load_lab
 from lib_memstab.lab.experiment import text_rows
 from lib_memstab.lab.sampling import SAMPLERS, Job, sample
@@ -99,41 +106,21 @@ class WebUISource:
             self.options, self.versions, self.samplers = webui.options(), webui.memstab(), webui.samplers()
         except WebUIError as error:
             raise SourceError(str(error)) from error
-        if sampling.sampler not in self.samplers:
-            raise SourceError(f"the WebUI has no sampler {sampling.sampler!r}: it has {', '.join(self.samplers)}")
         if str(self.options.get("samples_format", "png")).lower() != "png":
             raise SourceError(
                 "the WebUI answers with pictures that lose pixels and badges: set Settings, Saving images/grids, File "
                 "format for images to png"
             )
-        if self.options.get(EMPHASIS_SETTING) == "None":
-            raise SourceError(
-                "the WebUI's Emphasis mode is None, so that brackets cannot be escaped: set Settings, Stable "
-                "Diffusion, Emphasis mode to Original"
-            )
-        if self.options.get(LEARN.name):
-            raise SourceError(
-                "the WebUI learns from what it generates, and would learn these prompts and change its profile on the "
-                f"way: switch off Settings, MemStab, {LEARN.label}"
-            )
-        self._measured = False
-        self._checkpoint = ""
+        refuse_settings(self.options, sampling.sampler, self.samplers)
+        self._watch, self._checkpoint = Watch(), ""
 
     def facts(self) -> dict[str, str]:
         """The WebUI's loaded checkpoint, and what else of its settings changes every picture."""
-        found = {"host": str(self.versions.get("host", "")), "MemStab": str(self.versions["version"])}
-        for name in ("sd_model_checkpoint", "sd_checkpoint_hash", "sd_vae", "CLIP_stop_at_last_layers", "randn_source"):
-            found[name] = str(self.options.get(name, ""))
-        return found
+        return facts_of(self.options, str(self.versions.get("host", "")), str(self.versions["version"]))
 
     def check(self, prompts: Sequence[str]) -> None:
         """SourceError if the WebUI would take a part of a prompt for a comment."""
-        cut = [prompt for prompt in prompts if COMMENT in prompt]
-        if cut and self.options.get(COMMENT_SETTING, False):
-            raise SourceError(
-                f"{len(cut)} prompts hold a {COMMENT}, and the WebUI would leave out what follows it (as in "
-                f"{cut[0][:60]!r}): switch off Settings, Stable Diffusion, Enable comments"
-            )
+        refuse_comments(self.options, prompts)
 
     def take(self, prompts: Sequence[str], seeds: Sequence[int], mode: Mode) -> list[Taken]:
         """One job for each picture."""
@@ -142,19 +129,7 @@ class WebUISource:
 
     def job(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """What is asked of the WebUI, in its own words: this run's sampling with `changes`."""
-        sampler = {"sampler_name": self.sampling.sampler}
-        if self.sampling.scheduler and "sampler_name" not in changes:
-            sampler["scheduler"] = self.sampling.scheduler
-        return {
-            "prompt": "",
-            "negative_prompt": "",
-            "steps": self.sampling.steps,
-            "cfg_scale": self.sampling.guidance,
-            "width": self.sampling.width,
-            "height": self.sampling.height,
-            **sampler,
-            **changes,
-        }
+        return job_of(self.sampling, changes)
 
     def shoot(self, changes: Mapping[str, Any], mode: Mode) -> Taken:
         """One picture of `job(changes)`, whose prompts mean what the WebUI reads into them: see `escaped`.
@@ -162,10 +137,8 @@ class WebUISource:
         Raises:
             SourceError: if there is none to be had, or if MemStab could not measure this run's first plain picture.
         """
-        job = self.job(changes)
-        memstab = {"enabled": mode != "off", "mode": "detect" if mode == "off" else mode}
         try:
-            taken = self.webui.sample(job, {**memstab, "sensitivity": self.sampling.sensitivity})
+            taken = self.webui.sample(self.job(changes), arguments(self.sampling, mode))
         except WebUIError as error:
             raise SourceError(str(error)) from error
         self._checkpoint = self._checkpoint or taken.checkpoint
@@ -174,19 +147,5 @@ class WebUISource:
                 f"the WebUI has loaded another checkpoint ({taken.checkpoint}, not {self._checkpoint}): load the first "
                 "one again, leave the WebUI alone until this is done, and call again"
             )
-        if (taken.report is not None) != (mode != "off"):
-            raise SourceError(
-                "the WebUI's picture has no badge although MemStab was switched on: is the extension the newest?"
-                if taken.report is None
-                else "the WebUI's picture has a badge although MemStab was switched off: is another extension on?"
-            )
-        if taken.report is not None and taken.report.partial is not None:
-            raise SourceError("the job was interrupted in the WebUI: leave it alone until this is done, and call again")
-        if taken.report is not None and not self._measured and not set(changes) - PLAIN:
-            if taken.report.verdict == "not measured":
-                raise SourceError(
-                    f"MemStab could not measure in the WebUI ({taken.report.reason}): calibrate this checkpoint "
-                    "first, in the MemStab tab or over /memstab/v1/calibrate"
-                )
-            self._measured = True
+        self._watch.look(taken.report, mode, plain=not set(changes) - PLAIN)
         return Taken(taken.pixels, taken.report, taken.seconds)

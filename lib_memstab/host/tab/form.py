@@ -34,7 +34,7 @@ class Field:
     name: str
     kind: Kind
     label: str
-    default: str | int | bool | None
+    default: str | float | bool | None
     help: str
 
 

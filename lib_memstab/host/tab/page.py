@@ -1,4 +1,4 @@
-"""MemStab's own tab in the WebUI: calibrate with every choice, look after profiles and what was learned, audit."""
+"""MemStab's own tab in the WebUI: calibrate, look after profiles and what was learned, audit, and check the claims."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lib_memstab.core.report import AUTOMATIC
 from lib_memstab.host import wording
 from lib_memstab.host.accordion import SAMPLING
 from lib_memstab.host.tab import audits as tab_audits
+from lib_memstab.host.tab import evidence as tab_evidence
 from lib_memstab.host.tab import learned as tab_learned
 from lib_memstab.host.tab import profiles as tab_profiles
 from lib_memstab.host.tab import watching
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lib_memstab.calibration.calibrator import Calibrator
     from lib_memstab.calibration.plan import Plan
     from lib_memstab.host.learner import Learner
+    from lib_memstab.host.verifier import Verifier
 
 NAME = TITLE.lower()
 """The tab's name in the page; all its elements' names begin so. `memstab.js` knows them."""
@@ -53,6 +55,7 @@ class Behind:
         samplers, schedulers: names a calibration may use.
         folders: where the WebUI saves pictures.
         serve: make the WebUI give these pictures to the page.
+        verifier: runs verifications.
     """
 
     store: Store
@@ -66,6 +69,7 @@ class Behind:
     schedulers: Callable[[], Collection[str]]
     folders: Callable[[], list[Path]]
     serve: Callable[[Sequence[Path]], None]
+    verifier: Callable[[], Verifier]
 
 
 def build(behind: Behind) -> gr.Blocks:
@@ -98,11 +102,14 @@ def build(behind: Behind) -> gr.Blocks:
                 )
             with gr.Tab(wording.AUDIT, id="audit"):
                 tab_audits.build(behind.folders, behind.serve, NAME)
+            with gr.Tab(wording.EVIDENCE, id="evidence"):
+                sources = behind.verifier, behind.samplers, behind.schedulers, behind.size, behind.folders
+                evidence = tab_evidence.build(tab_evidence.Behind(*sources, behind.serve), NAME)
         refresh = gr.Button(wording.REFRESH, size="sm", elem_id=f"{NAME}_refresh")
         tick = gr.Button(visible=False, elem_id=f"{NAME}_tick")
         seen, filled = gr.State(""), gr.State(None)
         parts = _Parts(fields, prompts, calibrate, stop, anew, line, region, refresh, tick, seen, filled)
-        _connect(behind, parts, profiles, learned)
+        _connect(behind, parts, profiles, learned, evidence)
     return tab
 
 
@@ -123,7 +130,13 @@ class _Parts:
     filled: Any
 
 
-def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section, learned: tab_learned.Section) -> None:
+def _connect(
+    behind: Behind,
+    parts: _Parts,
+    profiles: tab_profiles.Section,
+    learned: tab_learned.Section,
+    evidence: tab_evidence.Section,
+) -> None:
     view = watching.View(behind.calibrator)
 
     def plan(resume: bool, values: Sequence[Any]) -> Plan:
@@ -131,7 +144,13 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section, lear
         return read_form(form, prompts, resume, behind.samplers(), behind.schedulers(), behind.size)
 
     def starting(resume: bool) -> Callable[..., str]:
-        return lambda *values: watching.start(behind.calibrator(), lambda: plan(resume, values))
+        def begin(*values: Any) -> str:
+            # A profile that changes on the way would be the end of a verification.
+            if behind.verifier().busy:
+                return watching.line(behind.calibrator(), wording.VERIFYING)
+            return watching.start(behind.calibrator(), lambda: plan(resume, values))
+
+        return begin
 
     def looked(seen: str) -> tuple[Any, ...]:
         line, drawn, now = view.look(seen)
@@ -144,10 +163,10 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section, lear
         applies = behind.status(AUTOMATIC, [sampling[name] for name in SAMPLING])
         if known is None:
             size: tuple[Any, ...] = gr.update(), gr.update(), filled
-            return *size, *looked(""), *profiles.contents(chosen, applies), *learned.contents()
+            return *size, *looked(""), *profiles.contents(chosen, applies), *learned.contents(), *evidence.contents()
         size = sampling["width"], sampling["height"], known
         told = profiles.contents(chosen, f"Sampled as under Calibrate: {applies}")
-        return *size, *looked(""), *told, *learned.contents()
+        return *size, *looked(""), *told, *learned.contents(), *evidence.contents()
 
     for button, resume in ((parts.calibrate, True), (parts.anew, False)):
         button.click(starting(resume), [parts.prompts, *parts.fields], [parts.line], show_progress=False)
@@ -155,7 +174,7 @@ def _connect(behind: Behind, parts: _Parts, profiles: tab_profiles.Section, lear
     shown = [parts.line, parts.region, parts.seen]
     parts.tick.click(looked, [parts.seen], shown, show_progress=False, queue=False)
     size = [parts.fields[place] for place, field in enumerate(FIELDS) if field.name in ("width", "height")]
-    outputs = [*size, parts.filled, *shown, *profiles.outputs, *learned.outputs]
+    outputs = [*size, parts.filled, *shown, *profiles.outputs, *learned.outputs, *evidence.outputs]
     parts.refresh.click(refreshed, [profiles.chosen, parts.filled, *parts.fields], outputs, show_progress=False)
 
 
