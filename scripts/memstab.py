@@ -161,7 +161,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
         options.output_folders,
         serve,
     )
-    return [(page.build(behind), TITLE, page.NAME)]
+    return [(page.Tab(behind), TITLE, page.NAME)]
 
 
 def carry(params: Any) -> None:
