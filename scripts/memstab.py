@@ -170,7 +170,7 @@ def add_tab() -> list[tuple[Any, str, str]]:
         serve,
         lambda: WORKS().verifier,
     )
-    return [(page.build(behind), TITLE, page.NAME)]
+    return [(page.Tab(behind), TITLE, page.NAME)]
 
 
 def carry(params: Any) -> None:

@@ -6,7 +6,6 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from lib_memstab.host import wording
 from tests.e2e.conftest import PATIENCE_MS, ROOT
 from tests.e2e.test_gallery import fill, infotext
 
@@ -159,5 +158,5 @@ def test_the_page_stays_usable_while_everything_that_memstab_asks_for_is_slow(ca
     page.wait_for_function("document.querySelector('#script_txt2img_memstab_status').innerText.includes('memstab-lab')")
     page.click("#tabs > .tab-nav > button:has-text('MemStab')")
     page.wait_for_function("document.querySelector('#memstab_width input').value == 128")
-    assert wording.IDLE in page.inner_text("#memstab_line")
+    page.wait_for_selector("#memstab_line [data-busy=no]", state="attached")
     assert [one for one in page.evaluate("window.blocking") if "memstab" in one] == []

@@ -125,7 +125,7 @@ def test_the_gallery_sends_a_picture_with_its_settings_to_inpaint_and_without_to
     page.wait_for_function(f"document.querySelector('{part('img2img', 'enable')}-checkbox input').checked")
     wait_for_settings(page, "img2img", OWN)
     wait_for_prompt(page, "img2img", PROMPT)
-    page.wait_for_selector("#img2maskimg canvas, #img2maskimg img")
+    page.wait_for_selector("#img2maskimg img", state="attached")
     page.screenshot(path=pictures / "sent-to-inpaint.png")
     page.click("#tabs > .tab-nav > button:text-is('txt2img')")
     page.click("#txt2img_send_to_extras")

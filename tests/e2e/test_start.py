@@ -20,12 +20,11 @@ LATER = {
     *(wording.NOT_LOADED, wording.BUSY, wording.STOPPING, wording.IDLE, wording.DOWNLOAD, form.NO_TEXT),
     *(wording.HELD_BACK, wording.NO_PRESET),
     *(wording.ARMED, wording.LEARNING, wording.NOT_LEARNING),
-    *(wording.NO_FOLDERS, wording.NO_PICTURES, *audit_table.HEADS),
+    *(wording.NO_FOLDERS, wording.NO_PICTURES, wording.EVERYTHING, *audit_table.HEADS),
     *(catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE, *catalogue.HEADS),
     *(*verifying.ANSWERS, wording.REPORT, *extracting.HEADS, extracting.NO_REPLAYS),
-    *(*audit_table.HEADS, wording.NO_FOLDERS, wording.NO_PICTURES, wording.EVERYTHING),
 }
-"""Texts that answer something, or stand in a field."""
+"""Texts that answer something, or stand in a field or a list that opens."""
 CLOCK = Path(__file__).with_name("clock.py")
 MOST_MS = 100
 """What a start may cost more with MemStab, also on a busy machine."""

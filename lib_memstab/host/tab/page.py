@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from lib_memstab.calibration.plan import Plan
     from lib_memstab.host.learner import Learner
     from lib_memstab.host.verifier import Verifier
+
+log = logging.getLogger("memstab")
 
 NAME = TITLE.lower()
 """The tab's name in the page; all its elements' names begin so. `memstab.js` knows them."""
@@ -72,9 +75,30 @@ class Behind:
     verifier: Callable[[], Verifier]
 
 
-def build(behind: Behind) -> gr.Blocks:
-    """Make the tab."""
-    with gr.Blocks(analytics_enabled=False) as tab:
+class Tab:
+    """What the WebUI shows as a tab, and puts into its page by `render`.
+
+    Other tabs are `gr.Blocks` of their own, for each of which gradio makes an application that nobody calls; that would
+    be the larger part of what this one costs at a start.
+    """
+
+    def __init__(self, behind: Behind) -> None:
+        self._behind = behind
+        self.children: list[Any] = []
+
+    def render(self) -> None:
+        """Make the elements; an error is told in their place, as the page is everybody's."""
+        try:
+            self.children = [build(self._behind)]
+        except Exception as error:
+            message = f"MemStab's tab could not be made ({type(error).__name__}: {error}): the console has the details."
+            log.error(message, exc_info=error)
+            gr.HTML(sentence(message), elem_id=f"{NAME}_missing")
+
+
+def build(behind: Behind) -> gr.Column:
+    """Make the tab's elements in the blocks that are being made."""
+    with gr.Column() as tab:
         with gr.Tabs():
             with gr.Tab(wording.CALIBRATE, id="calibrate"), gr.Row():
                 with gr.Column():

@@ -43,6 +43,19 @@ def test_pages_are_built_without_what_only_jobs_and_clicks_need(gradio):
     assert {"lib_memstab.host.hooks", "lib_memstab.core.monitor", "lib_memstab.calibration.calibrator"} <= then
 
 
+def test_a_tab_that_cannot_be_made_is_told_in_its_place_and_the_page_is_there(gradio):
+    start(
+        """
+    webui.script.sampler_names = lambda: 1 / 0
+    with __import__("gradio").Blocks() as page:
+        [(tab, _, _)] = webui.script.add_tab()
+        tab.render()
+    shown = {one["props"].get("elem_id"): one["props"] for one in page.get_config_file()["components"]}
+    assert "division by zero" in shown["memstab_missing"]["value"]
+    """.strip()
+    )
+
+
 def test_a_program_that_cannot_be_loaded_whole_says_so_beside_the_picture(gradio):
     start(
         """
