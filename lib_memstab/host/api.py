@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import asdict
 from secrets import compare_digest
 from typing import TYPE_CHECKING, Any
 
@@ -18,53 +17,22 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from lib_memstab import __version__
 from lib_memstab.core.profile import Checkpoint, ProfileError
-from lib_memstab.core.report import SCHEMA, ImageReport
+from lib_memstab.core.report import SCHEMA
 from lib_memstab.evidence.audit import STATES
 from lib_memstab.host.answers import body_of, error_page, in_ascii, no_folder, refusal
 from lib_memstab.host.audit import ForbiddenError, answer, read_audit
 from lib_memstab.host.evidence_pages import BUSY, Page, evidence_pages
 from lib_memstab.host.openapi import described
-from lib_memstab.host.verifier import Verifier
-from lib_memstab.presets import PresetError, Presets
+from lib_memstab.host.parts import Parts
+from lib_memstab.presets import PresetError
 from lib_memstab.settings import TABLE, TITLE, SettingsError, read_args
 from lib_memstab.store import SHIPPED, Store
 
 if TYPE_CHECKING:
-    from lib_memstab.calibration.calibrator import Calibrator
     from lib_memstab.host.learner import Learner
 
 PREFIX = "/memstab/v1"
 SAMPLING_PAGES = ("/sdapi/v1/txt2img", "/sdapi/v1/img2img")
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the pages speak for.
-
-    Attributes:
-        host: program and version.
-        checkpoint: the loaded checkpoint.
-        latest: reports of the job that ended last.
-        samplers, schedulers: names a calibration may use.
-        size: height and width that the loaded checkpoint is made for, in pixels.
-        folders: the host's output folders, which alone may be looked through.
-        verifier: runs verifications.
-        credentials: USER:PASSWORD pairs parted by commas, as the WebUI's --api-auth has them; empty: none asked for.
-    """
-
-    host: Callable[[], str]
-    store: Store
-    presets: Presets
-    calibrator: Callable[[], Calibrator]
-    learner: Callable[[], Learner]
-    checkpoint: Callable[[], Checkpoint]
-    latest: Callable[[], list[ImageReport]]
-    samplers: Callable[[], Collection[str]]
-    schedulers: Callable[[], Collection[str]]
-    size: Callable[[], tuple[int, int]]
-    folders: Callable[[], Sequence[Path]]
-    verifier: Callable[[], Verifier]
-    credentials: str = ""
 
 
 def add_pages(app: FastAPI, parts: Parts) -> None:

@@ -17,7 +17,7 @@ from lib_memstab.host.verifier import REPORTS, Refusal
 from lib_memstab.settings import SettingsError
 
 if TYPE_CHECKING:
-    from lib_memstab.host.api import Parts
+    from lib_memstab.host.parts import Parts
 
 Page = tuple[str, str, Callable[..., Any]]
 """Path, method and what answers."""

@@ -18,8 +18,9 @@ from lib_memstab.host.hooks import Hooks
 from lib_memstab.host.learner import Learner
 from lib_memstab.host.rows import Parts, read
 from lib_memstab.host.tap import Tap
+from lib_memstab.host.verifier import Verifier
 from lib_memstab.store import Store
-from tests.host import standin
+from tests.host import standin, verifying
 
 
 class Recording:
@@ -121,3 +122,41 @@ def equal():
         return bool(np.array_equal(one.latent.numpy(), other.latent.numpy()))
 
     return compare
+
+
+@pytest.fixture(scope="module")
+def lab():
+    """The lab model as a source of pictures, in few steps and batches of two."""
+    from lib_memstab.evidence.verify.plan import Sampling
+    from lib_memstab.evidence.verify.sources import LabSource
+
+    made = LabSource(Sampling(steps=4, width=128, height=128))
+    made.batch = 2
+    return made
+
+
+@pytest.fixture
+def machine(lab):
+    return verifying.Machine(lab)
+
+
+@pytest.fixture
+def calibrating():
+    """Calibrations that are on their way: none, until something is put in."""
+    return []
+
+
+@pytest.fixture
+def verifier(machine, calibrating, tmp_path, monkeypatch):
+    """A verifier of the lab model; intervals by as many rounds as tell something."""
+    monkeypatch.setattr("lib_memstab.evidence.verify.figures.ROUNDS", 20)
+    return Verifier(machine, lambda: tmp_path / "verifications", lambda: bool(calibrating))
+
+
+@pytest.fixture(scope="module")
+def body():
+    """What is asked for: one prompt of each list."""
+    from lib_memstab.evidence.verify.lab_lists import lab_lists
+
+    memorized, ordinary = lab_lists()
+    return {"memorized": memorized.prompts[0].text, "ordinary": ordinary.prompts[0].text, "seeds": verifying.SEEDS}

@@ -3,102 +3,16 @@
 import csv
 import io
 import json
-import threading
-import time
 
 import pytest
 from PIL import Image
 
-from lib_memstab.evidence.verify.lab_lists import lab_lists
 from lib_memstab.evidence.verify.plan import Sampling, SourceError
-from lib_memstab.evidence.verify.sources import LabSource
-from lib_memstab.host.verification import read_verification
-from lib_memstab.host.verifier import InterruptedByUser, Verifier
+from lib_memstab.host.verifier import Verifier
+from tests.host.verifying import SEEDS, asked, ended
 
-SEEDS, PICTURES = 2, 2 * 2 * 3
-"""Of each prompt; of one prompt in each list, in three modes."""
-
-
-@pytest.fixture(autouse=True)
-def _few_rounds(monkeypatch):
-    monkeypatch.setattr("lib_memstab.evidence.verify.figures.ROUNDS", 20)
-
-
-@pytest.fixture(scope="module")
-def lab():
-    made = LabSource(Sampling(steps=4, width=128, height=128))
-    made.batch = 2
-    return made
-
-
-class Machine:
-    """The lab model as a host has it: `gate` holds the first batch back, `batches` are those that may be taken."""
-
-    batch = 2
-
-    def __init__(self, lab):
-        self.lab, self.refusal, self.told, self.taken, self.batches = lab, None, 0, 0, 99
-        self.gate, self.begun = threading.Event(), threading.Event()
-        self.gate.set()
-
-    def vocabulary(self):
-        return []
-
-    def source(self, sampling, share):
-        if self.refusal:
-            raise self.refusal
-        self.sampling, self.share = sampling, share
-        return self
-
-    def interrupt(self):
-        self.told += 1
-
-    def facts(self):
-        return self.lab.facts()
-
-    def check(self, prompts):
-        self.lab.check(prompts)
-
-    def take(self, prompts, seeds, mode):
-        self.begun.set()
-        self.gate.wait(10)
-        if self.taken == self.batches:
-            raise InterruptedByUser
-        self.taken += 1
-        return self.lab.take(prompts, seeds, mode)
-
-
-@pytest.fixture
-def machine(lab):
-    return Machine(lab)
-
-
-@pytest.fixture
-def calibrating():
-    return []
-
-
-@pytest.fixture
-def verifier(machine, calibrating, tmp_path):
-    return Verifier(machine, lambda: tmp_path / "verifications", lambda: bool(calibrating))
-
-
-@pytest.fixture(scope="module")
-def body():
-    memorized, ordinary = lab_lists()
-    return {"memorized": memorized.prompts[0].text, "ordinary": ordinary.prompts[0].text, "seeds": SEEDS}
-
-
-def asked(body, folders=(), **changes):
-    return read_verification({**body, **changes}, ["Euler"], ["Automatic"], lambda: (128, 128), folders)
-
-
-def ended(verifier):
-    for _ in range(3000):
-        if not verifier.busy:
-            return verifier.progress
-        time.sleep(0.01)
-    raise AssertionError("the verification did not end")
+PICTURES = 2 * SEEDS * 3
+"""Of one prompt in each list, in three modes."""
 
 
 def figures_of(verifier):

@@ -6,48 +6,11 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from lib_memstab.evidence.verify.lab_lists import lab_lists
-from lib_memstab.evidence.verify.plan import Sampling
-from lib_memstab.evidence.verify.sources import LabSource
 from lib_memstab.host.tab import verifying
 from lib_memstab.host.tab.form import FormError
 from lib_memstab.host.tab.verifying import FIELDS
 from lib_memstab.host.verification import NUMBERS, TEXTS, read_verification
-from lib_memstab.host.verifier import Verifier
-from tests.host.test_verifier import Machine, asked, ended
-
-
-@pytest.fixture(autouse=True)
-def _few_rounds(monkeypatch):
-    monkeypatch.setattr("lib_memstab.evidence.verify.figures.ROUNDS", 20)
-
-
-@pytest.fixture(scope="module")
-def lab():
-    made = LabSource(Sampling(steps=4, width=128, height=128))
-    made.batch = 2
-    return made
-
-
-@pytest.fixture
-def machine(lab):
-    return Machine(lab)
-
-
-@pytest.fixture
-def calibrating():
-    return []
-
-
-@pytest.fixture
-def verifier(machine, calibrating, tmp_path):
-    return Verifier(machine, lambda: tmp_path, lambda: bool(calibrating))
-
-
-@pytest.fixture(scope="module")
-def body():
-    memorized, ordinary = lab_lists()
-    return {"memorized": memorized.prompts[0].text, "ordinary": ordinary.prompts[0].text, "seeds": 2}
+from tests.host.verifying import asked, ended
 
 
 def read(content):
