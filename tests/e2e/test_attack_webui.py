@@ -25,7 +25,7 @@ PLAIN, EDITED, AND, IMG2IMG = (
     "prompt AND ordinary",
     "img2img 0.9 of a noisy copy",
 )
-ATTACKS = (PLAIN, "one letter changed", "negative prompt: itself", "CFG 3", "Euler a", EDITED, AND, IMG2IMG)
+ATTACKS = (PLAIN, "one letter changed", "negative prompt: its own half", "CFG 3", "Euler a", EDITED, AND, IMG2IMG)
 
 
 def command(webui, folder, name, *arguments):
@@ -99,7 +99,7 @@ def test_attacks_get_the_training_picture_without_memstab_and_those_that_it_sees
         assert (rows[name]["copies_without"], rows[name]["copies_flagged"], rows[name]["copies_with"]) == (2, 2, 0)
     assert rows[AND]["copies_without"] == rows[IMG2IMG]["copies_without"] == 2
     # A prompt that takes itself away hides: docs/attacks.md.
-    assert rows["negative prompt: itself"]["copies_without"] == 2
+    assert rows["negative prompt: its own half"]["copies_without"] == 2
     assert all(row["not_measured"] == 0 for row in rows.values())
     whole = found["without_picture"]
     assert whole["attempts"] == 2 * (len(ATTACKS) - 1)

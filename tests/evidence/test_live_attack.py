@@ -153,7 +153,7 @@ def test_an_attempt_is_another_job_than_the_plain_one_and_the_same_again(name, f
     ("name", "asked"),
     [
         ("an ordinary caption appended", {"prompt": r"Wheel \(16:10\): nobody, a dog, by day"}),
-        ("negative prompt: itself", {"negative_prompt": r"\(16:10\): nobody"}),
+        ("negative prompt: its own half", {"negative_prompt": r"\(16:10\): nobody"}),
         ("[ordinary:prompt:.1]", {"prompt": r"[a dog, by day:Wheel \(16\:10\)\: nobody:0.1]"}),
         ("[prompt:ordinary:.3]", {"prompt": r"[Wheel \(16\:10\)\: nobody:a dog, by day:0.3]"}),
         ("prompt AND ordinary", {"prompt": r"Wheel \(16:10\): nobody AND a dog, by day"}),
@@ -172,7 +172,7 @@ def test_a_prompt_of_one_word_is_not_cut_and_one_without_letters_has_none_change
     target = Target(prompt, ORDINARY, 3, 64, 64)
     impossible = {name for name, attack in LIVE_ATTACKS.items() if job_of(attack, target) is None}
     cut = {"beginning dropped", "end dropped", "one word dropped", "words reordered", "half AND half"}
-    cut |= {"negative prompt: itself"} | {name for name in LIVE_ATTACKS if name.startswith("img2img")}
+    cut |= {"negative prompt: its own half"} | {name for name in LIVE_ATTACKS if name.startswith("img2img")}
     assert impossible == (cut if prompt == "one" else cut | {"one letter changed"})
     assert set(REWORDINGS) < set(LIVE_ATTACKS)
 

@@ -19,7 +19,7 @@ from PIL import Image
 from lib_memstab.evidence.verify.references import read_picture
 from lib_memstab.evidence.webui import INIT_IMAGES
 from lib_memstab.evidence.webui_prompt import edited, escaped, together
-from lib_memstab.lab.attacks import COPY_NOISE, Knows
+from lib_memstab.lab.attacks import COPY_NOISE, FAULTS, Knows
 from lib_memstab.lab.wordings import REWORDINGS, Rewording
 
 Changes = Mapping[str, Any]
@@ -38,9 +38,6 @@ EVERYDAY: Final = (
     "a cup of coffee beside a newspaper",
 )
 """Ordinary captions where no list of them is given."""
-
-NEGATIVE: Final = "blurry, low quality, watermark, text, deformed"
-"""A negative prompt as people write them."""
 
 SAMPLERS: Final = ("DPM++ 2M", "Euler a", "DDIM")
 """Other samplers that are tried where the WebUI has them; each name is an attack's."""
@@ -119,9 +116,17 @@ def _halves(target: Target) -> tuple[str, str] | None:
     return (" ".join(words[:middle]), " ".join(words[middle:])) if middle else None
 
 
-def _negative_itself(target: Target) -> Changes | None:
+def _negative_half(target: Target) -> Changes | None:
     halves = _halves(target)
     return halves and {"negative_prompt": escaped(halves[1])}
+
+
+def _negative_itself(target: Target) -> Changes:
+    return {"negative_prompt": escaped(target.prompt)}
+
+
+def _negative_ordinary(target: Target) -> Changes:
+    return {"negative_prompt": escaped(target.ordinary)}
 
 
 def _edited(memorized_first: bool, share: float, target: Target) -> Changes:
@@ -150,7 +155,9 @@ def _attacks() -> Iterator[LiveAttack]:
     for name, rewording in REWORDINGS.items():
         yield LiveAttack(name, partial(_reworded, rewording))
     yield LiveAttack("an ordinary caption appended", _appended)
-    yield LiveAttack("negative prompt", partial(_fixed, {"negative_prompt": NEGATIVE}))
+    yield LiveAttack("negative prompt", _negative_ordinary)
+    yield LiveAttack("negative prompt: faults", partial(_fixed, {"negative_prompt": FAULTS}))
+    yield LiveAttack("negative prompt: its own half", _negative_half)
     yield LiveAttack("negative prompt: itself", _negative_itself)
     for scale in (1.0, 3.0, 12.0):
         yield LiveAttack(f"CFG {scale:g}", partial(_fixed, {"cfg_scale": scale}))
