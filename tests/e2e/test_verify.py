@@ -48,9 +48,10 @@ def test_interrupted_at_half_and_resumed_it_gives_the_same_table(calibrated, mem
     whole = subprocess.run(command(calibrated, tmp_path, "whole"), cwd=ROOT, env=environment, timeout=600)
     assert whole.returncode in (0, 1)
     half = tmp_path / "half" / "journal.jsonl"
-    with subprocess.Popen(
-        command(calibrated, tmp_path, "half"), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-    ) as stopped:
+    # Where the tests run in the background, an interruption is ignored, and would be by whatever they start.
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), "env": environment}
+    called = command(calibrated, tmp_path, "half")
+    with subprocess.Popen(called, cwd=ROOT, stderr=subprocess.PIPE, text=True, **heeding) as stopped:
         while lines(half) <= PICTURES // 2:
             assert stopped.poll() is None
             time.sleep(0.05)
