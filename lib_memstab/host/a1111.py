@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import torch
@@ -78,7 +80,7 @@ class WebUI:
         if shared.sd_model.model.conditioning_key == "crossattn-adm":
             images = {"c_adm": params.image_cond[-count:]}
         conditions = rows if isinstance(params.text_uncond, dict) else {"c_crossattn": [rows["crossattn"]]}
-        with torch.no_grad():
+        with torch.no_grad(), _same_tiles():
             found: Tensor = params.denoiser.inner_model(
                 params.x[-count:], params.sigma[-count:], cond={**conditions, **images}
             )
@@ -168,6 +170,18 @@ class WebUI:
                 extra_networks.activate(p, p.extra_network_data)
         sd_models.apply_alpha_schedule_override(p.sd_model, p)
         p.rng = self.noise(p, seeds)
+
+
+@contextmanager
+def _same_tiles() -> Iterator[None]:
+    """Leave the chance that the WebUI's Hypertile cuts the next evaluation by as it is."""
+    chance = getattr(sys.modules.get("hypertile"), "RNG_INSTANCE", None)
+    before = None if chance is None else chance.getstate()
+    try:
+        yield
+    finally:
+        if chance is not None:
+            chance.setstate(before)
 
 
 def network_names(found: Mapping[str, Sequence[Any]] | None) -> tuple[str, ...]:

@@ -243,6 +243,17 @@ def test_no_negative_prompt_hides_a_replay(calibrated, memorized, ordinary, know
     assert watched.equals(plain)
 
 
+def test_an_extra_evaluation_leaves_hypertiles_chance_as_it_was(calibrated, ordinary, option):
+    option(hypertile_enable_unet=True, hypertile_max_tile_unet=128)
+    how = {"negative_prompt": FAULTS, "width": 256, "height": 256}
+    off, again, detect = (calibrated.one(ordinary[1], mode, **how) for mode in (None, None, DETECT))
+    assert again.equals(off)
+    assert detect.report.extra_evaluations > 0
+    assert detect.equals(off)
+    option(hypertile_enable_unet=False)
+    assert not calibrated.one(ordinary[1], None, **how).equals(off)
+
+
 @pytest.mark.parametrize("wish", [{"interrupt_at": 9}, {"skip_at": 9}])
 def test_a_stopped_job_is_partial_and_the_next_is_whole(calibrated, memorized, wish):
     stopped = calibrated.sample(memorized[2], DETECT, probe=wish)[0]

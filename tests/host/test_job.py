@@ -2,6 +2,8 @@
 
 import copy
 import logging
+import random
+import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -308,3 +310,17 @@ def test_a_job_with_a_lora_is_told_from_what_was_calibrated(extension):
     assert "LoRA style, which was not active at calibration" in use.reason
     off = extension.sample([PLAIN], DETECT, extra_network_data={"lora": [network]}, disable_extra_networks=True)
     assert off[0].report.profile.match == "exact"
+
+
+def test_an_extra_evaluation_leaves_the_chance_of_hypertile_as_it_was(extension, monkeypatch):
+    chance = random.Random(5)
+    monkeypatch.setitem(sys.modules, "hypertile", SimpleNamespace(RNG_INSTANCE=chance))
+    evaluate = standin.Denoiser.evaluate
+    monkeypatch.setattr(standin.Denoiser, "evaluate", lambda *args: (chance.random(), evaluate(*args))[1])
+    ends = []
+    for mode in (None, DETECT):
+        chance.seed(5)
+        report = extension.sample([PLAIN], mode, negative="blurry")[0].report
+        ends.append(chance.random())
+    assert report.extra_evaluations > 0
+    assert ends[0] == ends[1]
