@@ -361,7 +361,7 @@ def test_an_infotext_switches_memstab_on_as_it_was(calibrated, memorized):
         ({"strength": 9}, "strength", "a number from 0 to 1"),
         ({"enabled": 1}, "enabled", "true or false"),
         ({"profile": "no such"}, "profile", "'auto' or a profile's name"),
-        ({"colour": "red"}, "colour", "one of enabled, mode, profile, sensitivity, strength"),
+        ({"colour": "red"}, "colour", "one of enabled, mode, profile, retries, sensitivity, strength"),
     ],
 )
 def test_bad_arguments_are_refused_before_sampling(webui, argument, field, allowed):
