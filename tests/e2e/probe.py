@@ -1,8 +1,10 @@
 """A stand-in for other people's extensions: breaks, interrupts, changes prompts, or writes a job's events down."""
 
 import json
+import random
 
 import gradio as gr
+import hypertile
 from memstab_recorder import Recorder
 from modules import script_callbacks, scripts, shared
 
@@ -17,7 +19,7 @@ class Probe(scripts.Script):
     """Its one argument is JSON.
 
     "raise_at", "interrupt_at", "skip_at" say a step, "prompts" one for each image, "record" writes events down and
-    "nudge" says which tensor the recorder changes.
+    "nudge" says which tensor the recorder changes; "tiles" writes down what Hypertile would draw next.
     """
 
     def title(self):
@@ -65,13 +67,18 @@ class Probe(scripts.Script):
 
     def postprocess_image(self, p, pp, order):
         self.note(p, "postprocess_image")
+        if json.loads(order or "{}").get("tiles"):
+            chance = random.Random()
+            chance.setstate(hypertile.RNG_INSTANCE.getstate())
+            p.extra_generation_params["Tiles"] = str(chance.random())
 
     def postprocess_image_after_composite(self, p, pp, order):
         self.note(p, "after_composite")
 
     def postprocess(self, p, processed, order):
         self.note(p, "postprocess")
-        p.extra_generation_params.pop("Recorder", None)
+        for key in ("Recorder", "Tiles"):
+            p.extra_generation_params.pop(key, None)
         if recorder_of(p) is not None:
             RECORDS[:] = [recorder_of(p)]
 

@@ -244,14 +244,17 @@ def test_no_negative_prompt_hides_a_replay(calibrated, memorized, ordinary, know
 
 
 def test_an_extra_evaluation_leaves_hypertiles_chance_as_it_was(calibrated, ordinary, option):
-    option(hypertile_enable_unet=True, hypertile_max_tile_unet=128)
-    how = {"negative_prompt": FAULTS, "width": 256, "height": 256}
-    off, again, detect = (calibrated.one(ordinary[1], mode, **how) for mode in (None, None, DETECT))
-    assert again.equals(off)
+    option(hypertile_enable_unet=True)
+
+    def drawn(mode, **how):
+        picture = calibrated.one(ordinary[1], mode, negative_prompt=FAULTS, probe={"tiles": True}, **how)
+        return re.search(r"Tiles: ([\d.]+)", picture.infotext).group(1), picture
+
+    (off, plain), (on, detect) = drawn(None), drawn(DETECT)
     assert detect.report.extra_evaluations > 0
-    assert detect.equals(off)
-    option(hypertile_enable_unet=False)
-    assert not calibrated.one(ordinary[1], None, **how).equals(off)
+    assert on == off
+    assert detect.equals(plain)
+    assert drawn(None, steps=19)[0] != off
 
 
 @pytest.mark.parametrize("wish", [{"interrupt_at": 9}, {"skip_at": 9}])
