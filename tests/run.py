@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -91,7 +92,7 @@ class Record:
         self.lines.append(f"{outcome:9} {what}")
 
 
-def check_edge(record: Record, edge: Edge) -> None:
+def check_edge(record: Record, edge: Edge, environment: Future[Path]) -> None:
     """Compile everything with this Python; run the tests of the core there, if its packages can be had."""
     name = "Python " + ".".join(map(str, edge.version))
     python = find_python(edge.version)
@@ -100,17 +101,18 @@ def check_edge(record: Record, edge: Edge) -> None:
     with tempfile.TemporaryDirectory() as cache:
         record.run(f"{name}: compile", python, "compileall", "-q", "-x", r"[/\\]\.venv", ".", PYTHONPYCACHEPREFIX=cache)
     try:
-        start = time.perf_counter()
-        inside = edge_environment(edge, python)
-        tested_with = f"{name}, {', '.join(edge.requirements[:2])}"
-        print(f"{tested_with}: set up in {time.perf_counter() - start:.0f} s", flush=True)
+        inside = environment.result()
     except EnvironmentSetupError as error:
         return record.note("left out", f"{name}: {edge.what}: {error}")
+    tested_with = f"{name}, {', '.join(edge.requirements[:2])}"
     return record.run(f"{tested_with}: {edge.what}", inside, "pytest", "-q", *edge.tests)
 
 
-def edge_environment(edge: Edge, python: Path) -> Path:
+def edge_environment(edge: Edge) -> Path:
     """Its own virtual environment, without the project's other packages; raises EnvironmentSetupError."""
+    python = find_python(edge.version)
+    if python is None:
+        raise EnvironmentSetupError("not found on PATH or among pyenv's")
     folder = ROOT / f".venv-{edge.version[0]}.{edge.version[1]}"
     free_gb = shutil.disk_usage(ROOT).free / 1e9
     if not folder.exists() and free_gb < DISK_NEEDED_GB:
@@ -133,14 +135,17 @@ def main() -> int:
     except EnvironmentSetupError as error:
         print(error, file=sys.stderr)
         return 1
-    record.run("ruff", python, "ruff", "check", ".")
-    record.run("types", python, "mypy")
-    record.run("tests", python, "pytest", "-q")
-    for edge in EDGES:
-        if quick:
+    # Other Pythons' packages come over the network while this one's tests run, one after the other.
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        environments = [] if quick else [beside.submit(edge_environment, edge) for edge in EDGES]
+        record.run("ruff", python, "ruff", "check", ".")
+        record.run("types", python, "mypy")
+        record.run("tests", python, "pytest", "-q")
+        for edge, environment in zip(EDGES, environments, strict=False):
+            check_edge(record, edge, environment)
+    if quick:
+        for edge in EDGES:
             record.note("left out", f"Python {edge.version[0]}.{edge.version[1]}: --quick")
-        else:
-            check_edge(record, edge)
     print("\n" + "\n".join(record.lines))
     return 1 if record.failed else 0
 
