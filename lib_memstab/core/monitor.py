@@ -135,16 +135,21 @@ class Monitor:
             judged = eps_cond if judged is None else judged
             measured = measure(sigma, judged, eps_uncond)
             found = Evaluation(x, sigma, eps_cond, eps_uncond, eps, scale, self._text, evaluate, measured)
-            if self._beginning is not None and without is None and evaluate is not None and self.rows is not None:
-                empty = self.rows.empty.to(x).expand(len(x), -1, -1)
-                without = lambda: (evaluate(x, sigma, empty), None)  # noqa: E731
             if self._beginning is None:
                 step = self.detector.update(measured, hardest)
                 return self._judge(Judged(found, step, step, judged - eps_uncond))
+            without = without or self._without_prompt(found)
             return self._judge(self._beginning.take(found, judged, hardest, without, self._steered))
         except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
             self._give_up(error)
             return eps
+
+    def _without_prompt(self, evaluation: Evaluation) -> WithoutPrompt | None:
+        """The empty prompt's prediction by an evaluation of its text, where the host gives no other way."""
+        evaluate, rows, x = evaluation.evaluate, self.rows, evaluation.x
+        if evaluate is None or rows is None:
+            return None
+        return lambda: (evaluate(x, evaluation.sigma, rows.empty.to(x).expand(len(x), -1, -1)), None)
 
     def _steered(self) -> Tensor | None:
         """Which images are being steered away, bool [B]; None where nothing is."""

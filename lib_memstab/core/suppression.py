@@ -72,8 +72,8 @@ class Flags:
 class Evaluation:
     """One denoiser evaluation: x = x0 + sigma noise, predictions [B, C, H, W], sigma [B], the guidance scale in use.
 
-    `measured` is its measurement, as it is judged; `anew`, bool [B]: images that are held
-    against something else from now on, so that their paths begin anew.
+    `measured` is its measurement, as it is judged. `anew`, bool [B]: images that are held against something else from
+    now on, so that their paths begin anew.
     """
 
     x: Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,6 +35,32 @@ class Audit:
     since: datetime | None
 
 
+def read_fields(body: object, **others: Any) -> tuple[Any, ...]:
+    """Folder (None: all), whether with folders in it, and `others` by name, with their defaults, of a JSON body.
+
+    Raises:
+        SettingsError: names a field that cannot be used.
+    """
+    fields: dict[str, Any] = {"folder": None, "recursive": True, **others}
+    *names, last = fields
+    if not isinstance(body, Mapping):
+        raise SettingsError("body", f"an object of {', '.join(names)} and {last}", body)
+    for name in body:
+        if name not in fields:
+            raise SettingsError(str(name)[:40], f"one of {', '.join(fields)}", name)
+    folder, recursive, *values = (body.get(name, default) for name, default in fields.items())
+    if not (folder is None or isinstance(folder, str)):
+        raise SettingsError("folder", "a path, or left out for all output folders", folder)
+    if not isinstance(recursive, bool):
+        raise SettingsError("recursive", "true or false", recursive)
+    return folder, recursive, *values
+
+
+def chosen_folders(folder: str | None, allowed: Sequence[Path]) -> list[Path]:
+    """The folder, which must be one of those allowed or inside one (see `permitted`); None: all of them."""
+    return [one for one in allowed if one.is_dir()] if folder is None else [permitted(folder, allowed)]
+
+
 def read_audit(body: object, allowed: Sequence[Path]) -> Audit:
     """The audit that a page's JSON body asks for; without a folder all of the host's that are there.
 
@@ -43,21 +69,10 @@ def read_audit(body: object, allowed: Sequence[Path]) -> Audit:
         ForbiddenError: for a folder that is not, and is not inside, one of those allowed.
         FileNotFoundError: for one of these that is not there.
     """
-    if not isinstance(body, dict):
-        raise SettingsError("body", "an object of folder, recursive, only and since", body)
-    fields: dict[str, Any] = {"folder": None, "recursive": True, "only": [], "since": None}
-    for name in body:
-        if name not in fields:
-            raise SettingsError(str(name)[:40], f"one of {', '.join(fields)}", name)
-    folder, recursive, only, since = (body.get(name, default) for name, default in fields.items())
-    if not (folder is None or isinstance(folder, str)):
-        raise SettingsError("folder", "a path, or left out for all output folders", folder)
-    if not isinstance(recursive, bool):
-        raise SettingsError("recursive", "true or false", recursive)
+    folder, recursive, only, since = read_fields(body, only=[], since=None)
     if not (isinstance(only, list) and all(one in STATES for one in only)):
         raise SettingsError("only", f"a list of {', '.join(map(repr, STATES))}", only)
-    folders = [one for one in allowed if one.is_dir()] if folder is None else [permitted(folder, allowed)]
-    return Audit(folders, recursive, only, _since(since))
+    return Audit(chosen_folders(folder, allowed), recursive, only, _since(since))
 
 
 def answer(asked: Audit) -> dict[str, Any]:

@@ -5,12 +5,12 @@ The attack of Carlini et al. 2023, see `evidence.extraction`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_memstab.host.audit import permitted
+from lib_memstab.host.audit import chosen_folders, read_fields
 from lib_memstab.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -43,23 +43,12 @@ def read_extraction(body: object, allowed: Sequence[Path]) -> Extraction:
     """
     from lib_memstab.evidence.extraction import CLIQUE, DISTANCE
 
-    if not isinstance(body, Mapping):
-        raise SettingsError("body", "an object of folder, recursive, distance and clique", body)
-    fields: dict[str, Any] = {"folder": None, "recursive": True, "distance": DISTANCE, "clique": CLIQUE}
-    for name in body:
-        if name not in fields:
-            raise SettingsError(str(name)[:40], f"one of {', '.join(fields)}", name)
-    folder, recursive, distance, clique = (body.get(name, default) for name, default in fields.items())
-    if not (folder is None or isinstance(folder, str)):
-        raise SettingsError("folder", "a path, or left out for all output folders", folder)
-    if not isinstance(recursive, bool):
-        raise SettingsError("recursive", "true or false", recursive)
+    folder, recursive, distance, clique = read_fields(body, distance=DISTANCE, clique=CLIQUE)
     if type(distance) not in (int, float) or not 0 < distance <= 1:
         raise SettingsError("distance", "a number above 0 and at most 1", distance)
     if type(clique) is not int or not 2 <= clique <= LARGEST_CLIQUE:
         raise SettingsError("clique", f"a whole number from 2 to {LARGEST_CLIQUE}", clique)
-    folders = [one for one in allowed if one.is_dir()] if folder is None else [permitted(folder, allowed)]
-    return Extraction(folders, recursive, float(distance), clique)
+    return Extraction(chosen_folders(folder, allowed), recursive, float(distance), clique)
 
 
 def look(asked: Extraction, progress: Progress = lambda done, total: None) -> tuple[list[Group], list[Skipped]]:
