@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lib_memstab.calibration.ordinary import ordinary_prompts
-from lib_memstab.calibration.plan import SIGMAS, Plan, Way
-from lib_memstab.core.lessons import SAME
+from lib_memstab.calibration.plan import LOOK_STEPS, SIGMAS, Plan, Way
 from lib_memstab.core.profile import Mode
 from lib_memstab.core.region import MIN_TRAJECTORIES, Conditions, FloatArray
+from lib_memstab.core.second_look import GUIDANCE, likeness
 
 SEED, OTHER_SEED = 700_000, 750_000
 """First seeds of the trajectories, and of their second look."""
+
+REPLAYED = 0.4
+"""Likeness to its second look from which a picture is a replay: a few of a hundred ordinary captions reach it."""
 
 Places = TypeVar("Places", range, list[int])
 
@@ -108,28 +112,23 @@ def trajectories(sampled: Sequence[tuple[Batch, Sampled]]) -> list[Trajectory]:
     ]
 
 
-def second_look(plan: Plan, sampled: Sequence[Trajectory]) -> list[tuple[Batch, list[Trajectory]]]:
-    """Batches that sample every prompt once more, with another seed and in fewer steps, and what came before."""
-    first = {one.prompt: place for place, one in reversed(list(enumerate(sampled)))}
+def second_looks(plan: Plan, sampled: Sequence[Trajectory]) -> list[Batch]:
+    """Batches that sample every prompt once more, with another seed, as a watched job looks at a suspicious image."""
+    prompts = list(dict.fromkeys(one.prompt for one in sampled))
+    way = Way(GUIDANCE, SIGMAS)
     found = []
-    for way in dict.fromkeys(one.way for one in sampled):
-        places = sorted(place for place in first.values() if sampled[place].way == way)
-        for own in cut(places, plan.batch_size):
-            before = [sampled[place] for place in own]
-            seeds = [OTHER_SEED + place for place in own]
-            prompts, negatives = [one.prompt for one in before], [one.negative for one in before]
-            found.append((Batch(prompts, seeds, negatives, "txt2img", way, plan.look_steps(), final=True), before))
+    for own in cut(range(len(prompts)), plan.batch_size):
+        seeds = [OTHER_SEED + place for place in own]
+        some = [prompts[place] for place in own]
+        found.append(Batch(some, seeds, [""] * len(own), "txt2img", way, LOOK_STEPS, final=True))
     return found
 
 
-def replays(before: Sequence[Trajectory], again: Sequence[Trajectory]) -> set[str]:
-    """Prompts that gave the same picture twice: their latents correlate, channel means aside, by more than `SAME`."""
-    if not before:
-        return set()
-    latents = [torch.stack([one.latent.float() for one in some if one.latent is not None]) for some in (before, again)]
-    first, second = ((one - one.mean(dim=(2, 3), keepdim=True)).flatten(1) for one in latents)
-    likeness = torch.nn.functional.cosine_similarity(first, second)
-    return {one.prompt for one, alike in zip(again, likeness.tolist(), strict=True) if alike > SAME}
+def alike(sampled: Sequence[Trajectory], looks: Mapping[str, Tensor]) -> FloatArray:
+    """How much each picture is like what the second look at its prompt gave, [C, H, W] by prompt: `likeness`, [N]."""
+    pairs = [(one.latent.float(), looks[one.prompt].float()) for one in sampled if one.latent is not None]
+    found = [likeness(latent[None], look[None]) for latent, look in pairs]
+    return torch.cat(found).double().numpy() if found else np.zeros(0)
 
 
 def without(sampled: Sequence[Trajectory], prompts: Collection[str]) -> list[Trajectory]:
@@ -154,7 +153,7 @@ def batches_of(plan: Plan, mode: Mode, latents: Sequence[Tensor] = ()) -> list[B
                 init = torch.stack([latents[(begun + place) % len(latents)] for place in range(len(own))])
             begun += len(own)
             seeds = [SEED + place for place in own]
-            found.append(Batch(prompts, seeds, negatives, mode, way, plan.steps, init, final=mode == "txt2img"))
+            found.append(Batch(prompts, seeds, negatives, mode, way, plan.steps, init, final=True))
     return found
 
 

@@ -18,7 +18,7 @@ from numpy.lib.npyio import NpzFile
 
 from lib_memstab import __version__
 from lib_memstab.calibration.batches import Batch, Sampled
-from lib_memstab.calibration.plan import Plan
+from lib_memstab.calibration.plan import LOOK_STEPS, Plan
 from lib_memstab.core.files import write_whole
 from lib_memstab.core.measurement import REFERENCE_GUIDANCE
 from lib_memstab.core.profile import Checkpoint
@@ -93,7 +93,7 @@ def open_journal(folder: Path, checkpoint: Checkpoint, plan: Plan) -> Journal:
     """The journal of this calibration of this checkpoint in `folder`; an empty one where the plan is not to resume."""
     beside = ("name", "batch_size", "resume", "pictures")
     same = {name: value for name, value in asdict(plan).items() if name not in beside}
-    facts = [__version__, REFERENCE_GUIDANCE, len(GRID), asdict(checkpoint), same]
+    facts = [__version__, REFERENCE_GUIDANCE, len(GRID), LOOK_STEPS, asdict(checkpoint), same]
     own = folder / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     if not plan.resume:
         shutil.rmtree(own, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,8 +24,8 @@ TIMESTEPS, SIGMAS = "DDIM", "Euler"
 FEWEST_STEPS = 4
 OVER_TIMESTEPS = ("DDIM", "DDIM CFG++", "PLMS", "UniPC")
 
-FEWEST_LOOK_STEPS = 8
-"""Steps, if the others have as many, in which prompts are sampled once more."""
+LOOK_STEPS = 5
+"""Steps in which prompts are sampled once more: a replay is one in few steps too."""
 
 FEWEST_PROMPTS, MAX_PROMPTS, LONGEST = 8, 4096, 2000
 """Fewest and most prompts of a caller, and most characters of one."""
@@ -108,18 +107,12 @@ class Plan:
         """Batches in all."""
         turns = [(turn, len(ways)) for ways in map(self.ways, self.modes) for turn in range(len(ways))]
         jobs = [self.candidates(), *(len(range(turn, self.trajectories, count)) for turn, count in turns)]
-        return sum(math.ceil(images / self.batch_size) for images in [*jobs, *self.looks().values()])
+        return sum(math.ceil(images / self.batch_size) for images in [*jobs, self.looks()])
 
-    def looks(self) -> dict[Way, int]:
-        """How many prompts of each way of txt2img are sampled once more."""
-        ways, prompts = self.ways("txt2img"), self.prompts or kept(range(self.candidates()))
-        order = [place for turn in range(len(ways)) for place in range(turn, self.trajectories, len(ways))]
-        places = {prompts[place % len(prompts)]: place for place in reversed(order)}
-        return Counter(ways[place % len(ways)] for place in places.values())
-
-    def look_steps(self) -> int:
-        """Sampling steps of these: half of the others', as a replay is one in few steps too."""
-        return max((self.steps + 1) // 2, min(self.steps, FEWEST_LOOK_STEPS))
+    def looks(self) -> int:
+        """How many prompts are sampled once more."""
+        prompts = self.prompts or kept(range(self.candidates()))
+        return len(set(prompts[: self.trajectories]))
 
     def with_suffix(self, prompt: str) -> str:
         """A prompt as it is sampled."""
@@ -130,11 +123,11 @@ class Plan:
         shares = [
             self.trajectories * sum(way.strength for way in ways) / len(ways) for ways in map(self.ways, self.modes)
         ]
-        return self.candidates() + round(self.steps * sum(shares)) + self.look_steps() * sum(self.looks().values())
+        return self.candidates() + round(self.steps * sum(shares)) + LOOK_STEPS * self.looks()
 
     def images(self) -> int:
         """Images in all, the candidates' single evaluations among them."""
-        return self.candidates() + self.trajectories * len(self.modes) + sum(self.looks().values())
+        return self.candidates() + self.trajectories * len(self.modes) + self.looks()
 
 
 @dataclass(frozen=True)

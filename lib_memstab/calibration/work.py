@@ -21,21 +21,22 @@ import torch
 
 from lib_memstab import __version__
 from lib_memstab.calibration.batches import (
+    REPLAYED,
     Batch,
     Sampled,
     Trajectory,
+    alike,
     batches_of,
     cut,
     reading,
-    replays,
-    second_look,
+    second_looks,
     trajectories,
     without,
 )
 from lib_memstab.calibration.journal import Journal
 from lib_memstab.calibration.ordinary import SOURCE, best_read, candidates
 from lib_memstab.calibration.plan import Plan
-from lib_memstab.core.calibration import learn
+from lib_memstab.core.calibration import learn, with_likeness
 from lib_memstab.core.profile import (
     Calibration,
     Checkpoint,
@@ -124,18 +125,23 @@ class Work:
             plan, source = replace(plan, prompts=best_read(prompts, response)), SOURCE
         else:
             plan = replace(plan, prompts=tuple(map(plan.with_suffix, plan.prompts)))
+        # img2img goes round the same prompts: those that nobody looked at twice may be replays.
+        plan = replace(plan, prompts=plan.prompts[: plan.trajectories])
         calibrations: dict[Mode, Calibration] = {}
         latents: list[torch.Tensor] = []
+        looks: dict[str, torch.Tensor] = {}
         for mode in plan.modes:
             self._tell(f"sampling ordinary prompts, {mode}")
             ordinary = trajectories(self._sample(batches_of(plan, mode, latents), mode))
             if mode == "txt2img":
                 self._tell("looking for prompts that replay a picture")
-                found = self._replays(plan, ordinary)
+                looks = self._looks(plan, ordinary)
+                likeness = alike(ordinary, looks).tolist()
+                found = {one.prompt for one, much in zip(ordinary, likeness, strict=True) if much > REPLAYED}
                 ordinary, plan = without(ordinary, found), plan.without(found)
                 self._so_far[mode], self.replays = ordinary, len(found)
                 latents = [one.latent for one in ordinary if one.latent is not None]
-            calibrations[mode] = self._calibration(plan, ordinary, source, latents[0])
+            calibrations[mode] = self._calibration(plan, ordinary, source, latents[0], looks)
         name = plan.name or profile_name(checkpoint)
         return new_profile(name, checkpoint, latents[0].shape[0], machine.prediction(), machine.name, calibrations)
 
@@ -150,17 +156,23 @@ class Work:
                 continue
         return found
 
-    def _replays(self, plan: Plan, ordinary: Sequence[Trajectory]) -> set[str]:
-        """Prompts that give the same picture with another seed."""
-        looks = second_look(plan, ordinary)
-        again = trajectories(self._sample([batch for batch, _ in looks]))
-        return replays([one for _, before in looks for one in before], again)
+    def _looks(self, plan: Plan, ordinary: Sequence[Trajectory]) -> dict[str, torch.Tensor]:
+        """What every prompt gives with another seed, [C, H, W] by prompt."""
+        again = trajectories(self._sample(second_looks(plan, ordinary)))
+        return {one.prompt: one.latent for one in again if one.latent is not None}
 
     def _calibration(
-        self, plan: Plan, ordinary: Sequence[Trajectory], source: str, latent: torch.Tensor
+        self,
+        plan: Plan,
+        ordinary: Sequence[Trajectory],
+        source: str,
+        latent: torch.Tensor,
+        looks: Mapping[str, torch.Tensor],
     ) -> Calibration:
         """One mode's region and what it was learned from, `source` the prompts; RegionError as `learn`."""
-        region = learn(np.stack([one.curve for one in ordinary]), [one.conditions for one in ordinary])
+        conditions = [one.conditions for one in ordinary]
+        region = learn(np.stack([one.curve for one in ordinary]), conditions)
+        region = with_likeness(region, conditions, alike(ordinary, looks))
         scales = [one.conditions.guidance for one in ordinary]
         height, width = latent.shape[1:]
         covered = Covered(

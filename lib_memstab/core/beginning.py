@@ -128,11 +128,13 @@ class Beginning:
             plain = measure(evaluation.sigma, judged, eps_plain)
             if phase == "begins":
                 step = self._detector.update(guided, pulls, plain)
-                return Judged(replace(evaluation, measured=plain), step, step, judged - eps_plain)
+                return Judged(replace(evaluation, measured=plain, hardest=pulls), step, step, judged - eps_plain)
             step, bounds = self._detector.update(guided, hardest), self._detector.against_no_prompt(plain)
             assert self._steered is not None
             seen = Measurement(**_chosen(self._steered, plain, guided))
-            return Judged(replace(evaluation, measured=seen), step, Step(**_chosen(self._steered, bounds, step)), pull)
+            limits = Step(**_chosen(self._steered, bounds, step))
+            hard = None if pulls is None or hardest is None else torch.where(self._steered, pulls, hardest)
+            return Judged(replace(evaluation, measured=seen, hardest=hard), step, limits, pull)
         if phase == "holds":
             unknown, step = torch.zeros_like(guided.valid), self._detector.update(guided, held=True)
             return Judged(replace(evaluation, measured=replace(guided, valid=unknown)), step, step, pull)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -11,10 +13,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib_memstab.core.measurement import Measurement, PathLength
-from lib_memstab.core.region import GRID, MIN_TRAJECTORIES, Band, Conditions, FloatArray, Region, RegionError
+from lib_memstab.core.region import (
+    GRID,
+    MIN_TRAJECTORIES,
+    MOST_ALIKE,
+    Band,
+    Conditions,
+    FloatArray,
+    Likeness,
+    Region,
+    RegionError,
+)
 
 REPLAY = 4.0
 """Robust deviations above the others of its band at which a trajectory is no ordinary one."""
+
+_LEAST_DEVIATION = 0.05
+"""Of the inverse hyperbolic tangent of a likeness."""
 
 _ROUNDS = 8
 """Most times that replays are looked for: with each one gone, the others' spread is better known."""
@@ -105,6 +120,44 @@ def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None, re
     return Region(grid, tuple(bands), np.sort(np.concatenate(peaks)))
 
 
+def with_likeness(region: Region, conditions: Sequence[Conditions], alike: FloatArray) -> Region:
+    """The region with what its bands' pictures have in common with second looks at their prompts, `alike` [N].
+
+    `conditions` [N] are those of the region's bands. Replays were left out, and a few that were not have no weight:
+    a band's mean is the median, and its deviation what the tenth that is most alike is above it, as of a normal
+    distribution. Of four bands and more these speak together (`_pooled`).
+    """
+    own, kinds = np.arctanh(np.clip(alike, -MOST_ALIKE, MOST_ALIKE)), [band.conditions for band in region.bands]
+    values = [own[np.array([one == kind for one in conditions])] for kind in kinds]
+    middle, high = np.array([np.quantile(some, (0.5, 0.9)) for some in values]).T
+    deviation = np.maximum((high - middle) / NormalDist().inv_cdf(0.9), _LEAST_DEVIATION)
+    both = np.stack([middle, np.log(deviation)], axis=1)
+    pooled = _pooled(kinds, [len(some) for some in values], both)
+    found = [Likeness(mean, math.exp(spread)) for mean, spread in (both if pooled is None else pooled).tolist()]
+    return replace(
+        region, bands=tuple(replace(band, likeness=one) for band, one in zip(region.bands, found, strict=True))
+    )
+
+
+def with_likeness_of(region: Region, other: Region) -> Region:
+    """The region with how alike pictures are by another one of its checkpoint, under the conditions of its own bands.
+
+    A band whose conditions the other one knows nothing of has none.
+    """
+    return replace(region, bands=tuple(replace(band, likeness=_likeness_at(other, band)) for band in region.bands))
+
+
+def _likeness_at(region: Region, band: Band) -> Likeness | None:
+    """How alike pictures of these conditions are, by what the region's bands say."""
+    at = band.conditions
+    found = region.likeness(at.guidance, at.negative)
+    if found is None:
+        return None
+    starts, tables = found
+    mean, deviation = (float(np.interp(np.log(at.start), starts, column)) for column in tables[..., 0].T)
+    return Likeness(mean, deviation)
+
+
 @dataclass(frozen=True)
 class _Moments:
     """One band's own: `levels` bool [K] where enough trajectories came, the rest on these levels [K'].
@@ -159,10 +212,10 @@ def _without_replays(curves: FloatArray, replay: float) -> FloatArray:
 
 
 def _pooled(kinds: Sequence[Conditions], counts: Sequence[int], own: FloatArray) -> FloatArray | None:
-    """Log deviations [bands, K] by what all bands say together; `own` [bands, K] is what each says by itself.
+    """What all bands say together, such as log deviations, [bands, K]; `own` [bands, K]: what each says by itself.
 
     A linear fit over log guidance, log start and negative prompt, as far as these differ among the bands, weighted by
-    `counts`. A band's own deviation hangs on its few farthest trajectories; the fit, on all. None with too few bands.
+    `counts`. What one band says hangs on a few trajectories; the fit, on all. None with too few bands.
     """
     columns = [np.log([kind.guidance for kind in kinds]), np.log([kind.start for kind in kinds])]
     features = [np.ones(len(kinds)), *(column for column in columns if np.ptp(column) >= np.log(2))]

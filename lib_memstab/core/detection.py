@@ -100,17 +100,30 @@ class Detector:
             last = self.steps[-1]
             length, mean, deviation, excess = last.length, last.mean, last.deviation, last.excess
         excess = torch.where(valid & ~self.late, excess, -torch.inf)
-        outside = excess > self.threshold
         self.score = torch.maximum(self.score, excess)
         self.measured = self.measured + valid
         self.broken = self.broken | ~measurement.finite
-        self.first_outside = torch.where(
-            outside & (self.outside_count == 0), float(len(self.steps)), self.first_outside
-        )
-        self.outside_count = self.outside_count + outside
         step = Step(measurement.sigma, length, mean, deviation, excess)
         self.steps.append(step)
+        self._count(excess > self.threshold)
         return step
+
+    def hold(self, bounds: Tensor) -> Tensor:
+        """Hold against lower bounds [B] after the evaluation just taken; who is outside by these alone, bool [B].
+
+        Where a bound is no lower, nothing changes: others of the batch may have lower ones.
+        """
+        last = self.steps[-1]
+        lower = bounds < torch.full_like(bounds, self.threshold)
+        outside = lower & (self.score > bounds) & (last.excess <= self.threshold)
+        self._count(outside)
+        return outside
+
+    def _count(self, outside: Tensor) -> None:
+        """Who is outside, bool [B], at the evaluation just taken."""
+        now = float(len(self.steps) - 1)
+        self.first_outside = torch.where(outside & (self.outside_count == 0), now, self.first_outside)
+        self.outside_count = self.outside_count + outside
 
     def against_no_prompt(self, plain: Measurement) -> Step:
         """Where the path against no prompt stands after this evaluation, which judges no image."""

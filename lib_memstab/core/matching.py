@@ -16,6 +16,13 @@ class Match:
     reason: str
 
 
+def is_of(profile: Profile, checkpoint: Checkpoint) -> bool:
+    """Whether the profile is of this checkpoint: by their hashes, or by name where one of them has none."""
+    own = profile.checkpoint
+    hashed = own.sha256 is not None and checkpoint.sha256 is not None
+    return own.sha256 == checkpoint.sha256 if hashed else own.name == checkpoint.name
+
+
 def match(
     profile: Profile,
     *,
@@ -39,7 +46,7 @@ def match(
     if channels != profile.latent.channels:
         return Match("none", f"{profile.name} is for latents of {profile.latent.channels} channels, not {channels}.")
     hashed = own.sha256 is not None and checkpoint.sha256 is not None
-    if own.sha256 != checkpoint.sha256 if hashed else own.name != checkpoint.name:
+    if not is_of(profile, checkpoint):
         return Match("none", f"{profile.name} was calibrated on {own.name}, which is not the loaded checkpoint.")
     calibration = profile.modes.get(mode)
     if calibration is None:

@@ -10,7 +10,7 @@ from typing import TypeVar, get_args
 import numpy as np
 
 from lib_memstab.core.profile import Calibration, Covered, Mode, Profile, ProfileError, Versions
-from lib_memstab.core.region import Band, Conditions, Region
+from lib_memstab.core.region import Band, Conditions, Likeness, Region
 
 T = TypeVar("T")
 
@@ -105,7 +105,18 @@ def _pooled(bands: Sequence[tuple[Band, int]]) -> Band:
     total = counts.sum()
     mean = (counts * means).sum(axis=0) / total
     squares = ((counts - 1) * deviations**2 + counts * (means - mean) ** 2).sum(axis=0)
-    return Band(bands[0][0].conditions, mean, np.sqrt(squares / (total - 1)), int(total))
+    return Band(bands[0][0].conditions, mean, np.sqrt(squares / (total - 1)), int(total), _alike(bands))
+
+
+def _alike(bands: Sequence[tuple[Band, int]]) -> Likeness | None:
+    """The likeness of all trajectories of these bands, if each says its own."""
+    known = [(band.likeness, count) for band, count in bands if band.likeness is not None]
+    if len(known) < len(bands):
+        return None
+    counts, means, deviations = np.array([(count, one.mean, one.deviation) for one, count in known]).T
+    mean = (counts * means).sum() / counts.sum()
+    square = (counts * (deviations**2 + (means - mean) ** 2)).sum() / counts.sum()
+    return Likeness(float(mean), float(np.sqrt(square)))
 
 
 def _united(parts: Sequence[Covered]) -> Covered:

@@ -22,10 +22,12 @@ from lib_memstab.core.report import (
     ImageReport,
     JobMode,
     ProfileUse,
+    SecondLook,
     StepCounts,
     Trace,
     Verdict,
 )
+from lib_memstab.core.second_look import NO_LOOK, Again, SecondLooks
 from lib_memstab.core.suppression import Evaluate, Evaluation, Flags, Rule, TextRows, spread
 
 log = logging.getLogger("memstab")
@@ -88,6 +90,11 @@ class Monitor:
         self.evaluations = 0
         self._text: Tensor | None = None
         self._beginning = Beginning(self.detector) if negative and self.detector is not None else None
+        self._looks = (
+            None
+            if region is None or self.detector is None
+            else SecondLooks(region, self.detector.threshold, guidance, negative)
+        )
 
     @property
     def acts(self) -> bool:
@@ -119,13 +126,15 @@ class Monitor:
         judged: Tensor | None = None,
         hardest: Tensor | None = None,
         without: WithoutPrompt | None = None,
+        again: Again | None = None,
     ) -> Tensor:
         """After an evaluation: the guided noise prediction to go on with; `eps` [B, C, H, W] if nothing is flagged.
 
         `guidance` is the scale this evaluation was guided with, if it is not the job's. `judged` is the conditional
         prediction that an image is judged by, if that is not `eps_cond`: the parts' mean, where a prompt has several;
         `hardest` [B] is then the update norm of the part that pulls hardest. `without` is called at the beginning of a
-        job with a negative prompt; if there is none, `evaluate` does the same, for prompts of one part.
+        job with a negative prompt, `again` for images that get a second look; if there is none of them, `evaluate` does
+        the same, for prompts of one part.
         """
         self.evaluations += 1
         if self.reason is not None or self.detector is None:
@@ -134,12 +143,13 @@ class Monitor:
             scale = self.guidance if guidance is None else guidance
             judged = eps_cond if judged is None else judged
             measured = measure(sigma, judged, eps_uncond)
-            found = Evaluation(x, sigma, eps_cond, eps_uncond, eps, scale, self._text, evaluate, measured)
+            found = Evaluation(x, sigma, eps_cond, eps_uncond, eps, scale, self._text, evaluate, measured, hardest)
+            again = again or self._again(found)
             if self._beginning is None:
                 step = self.detector.update(measured, hardest)
-                return self._judge(Judged(found, step, step, judged - eps_uncond))
+                return self._judge(Judged(found, step, step, judged - eps_uncond), again)
             without = without or self._without_prompt(found)
-            return self._judge(self._beginning.take(found, judged, hardest, without, self._steered))
+            return self._judge(self._beginning.take(found, judged, hardest, without, self._steered), again)
         except Exception as error:  # noqa: BLE001 - the user's picture must not depend on this program
             self._give_up(error)
             return eps
@@ -151,17 +161,34 @@ class Monitor:
             return None
         return lambda: (evaluate(x, evaluation.sigma, rows.empty.to(x).expand(len(x), -1, -1)), None)
 
+    def _again(self, evaluation: Evaluation) -> Again | None:
+        """Both by evaluations of their texts, where the host gives no other way and an image has one text row."""
+        evaluate, rows, text = evaluation.evaluate, self.rows, evaluation.text
+        if evaluate is None or rows is None or text is None or rows.owner is not None:
+            return None
+
+        def again(images: Tensor, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+            empty = rows.empty.to(x).expand(len(x), -1, -1)
+            return evaluate(x, sigma, text[images]), evaluate(x, sigma, empty)
+
+        return again
+
     def _steered(self) -> Tensor | None:
         """Which images are being steered away, bool [B]; None where nothing is."""
         return self.flagged if self.acts else None
 
-    def _judge(self, found: Judged) -> Tensor:
+    def _judge(self, found: Judged, again: Again | None) -> Tensor:
         assert self.detector is not None
+        assert self._looks is not None
         evaluation, step, limits = found.evaluation, found.step, found.limits
         excess = step.excess
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
         threshold = self.detector.threshold
         self.flagged = before | (excess > threshold)
+        if again is not None:
+            bounds = self._looks.bounds(evaluation, self.detector.score, self.flagged, again)
+            if bounds is not None:
+                self.flagged = self.flagged | self.detector.hold(bounds)
         pull = heat(found.pull)
         new = spread(self.flagged & ~before, pull) > 0
         self.heat = torch.where(new, pull, torch.zeros_like(pull) if self.heat is None else self.heat)
@@ -191,10 +218,11 @@ class Monitor:
         suppressed = torch.zeros_like(detector.score) if self.suppressed is None else self.suppressed
         extra = torch.zeros_like(detector.score) if self.rule.extra is None else self.rule.extra
         extra = extra + (0 if self._beginning is None else self._beginning.levels.evaluations)
-        facts = torch.stack(
-            [detector.score, detector.measured, detector.outside_count, detector.first_outside, suppressed, extra]
-        )
-        rows = torch.cat([facts, detector.broken[None], detector.late[None]]).double().T.tolist()
+        assert self._looks is not None
+        looked, alike, lowest = self._looks.told(detector.score)
+        facts = [detector.score, detector.measured, detector.outside_count, detector.first_outside, suppressed]
+        marks = [detector.broken, detector.late]
+        rows = torch.stack([*facts, extra + looked, alike, lowest, *marks]).double().T.tolist()
         curves = detector.trace().double().tolist()
         assert self.heat is not None
         maps = self.heat.cpu()
@@ -209,7 +237,7 @@ class Monitor:
         host: str,
         partial: tuple[int, int] | None,
     ) -> ImageReport:
-        score, measured, outside, first, suppressed, extra, broken, late = row
+        score, measured, outside, first, suppressed, extra, alike, lowest, broken, late = row
         reason = ""
         if broken:
             reason = "the latent held values that are not finite"
@@ -240,6 +268,7 @@ class Monitor:
             trace=trace,
             extra=int(extra),
             heat=_heat_of(pull) if verdict in ("flagged", "suppressed") else None,
+            look=SecondLook(min(max(alike, -1.0), 1.0), lowest) if known and alike > NO_LOOK else None,
         )
 
     def _report(
@@ -255,6 +284,7 @@ class Monitor:
         trace: Trace | None = None,
         extra: int = 0,
         heat: Heat | None = None,
+        look: SecondLook | None = None,
     ) -> ImageReport:
         return ImageReport(
             verdict=verdict,
@@ -274,6 +304,7 @@ class Monitor:
             strength=self.settings.strength,
             rule=self.rule.name if self.acts else "",
             heat=heat,
+            second_look=look,
         )
 
     def _give_up(self, error: Exception) -> None:

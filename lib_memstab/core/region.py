@@ -8,6 +8,7 @@ ordinary trajectory scores as high anywhere on its way is estimated from the cal
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +26,12 @@ GRID = np.linspace(math.log(0.03), math.log(15.0), 40)
 
 MIN_TRAJECTORIES = 8
 """Fewer trajectories than this make no region: their bounds would not be honest."""
+
+MOST_ALIKE = 0.995
+"""Likeness beyond which more of it says nothing."""
+
+_LEAST_DEVIATION = 0.001
+"""Of a likeness: less than float32 tells apart in it would not judge but fail."""
 
 _TAIL_SHARE, _TAIL_FEWEST = 0.1, 8
 """Share of the calibration peaks that the tail is read from, and fewest of them (a quarter at most)."""
@@ -54,16 +61,36 @@ class Conditions:
 
 
 @dataclass(frozen=True)
+class Likeness:
+    """How much two pictures of one ordinary prompt are alike in their details (`second_look.likeness`).
+
+    Centre, and deviation upwards, of the likeness's inverse hyperbolic tangent (Fisher 1915),
+    no further from zero than that of `MOST_ALIKE`.
+    """
+
+    mean: float
+    deviation: float
+
+    def __post_init__(self) -> None:
+        if not (abs(self.mean) <= math.atanh(MOST_ALIKE) and _LEAST_DEVIATION <= self.deviation < math.inf):
+            raise RegionError(
+                f"a likeness has a mean from -3 to 3 and a deviation of {_LEAST_DEVIATION} or more; calibrate again"
+            )
+
+
+@dataclass(frozen=True)
 class Band:
     """Centre and spread under one set of conditions: mean and deviation of the log path length over the grid, [K].
 
-    `count`: trajectories it was learned from; None where an earlier file does not say.
+    `count`: trajectories it was learned from; None where an earlier file does not say. `likeness`: of these pictures to
+    a second look's; None in a file of earlier days, and where nobody looked.
     """
 
     conditions: Conditions
     mean: FloatArray
     deviation: FloatArray
     count: int | None = added(None)
+    likeness: Likeness | None = added(None)
 
 
 @dataclass(frozen=True)
@@ -163,22 +190,46 @@ class Region:
         """Whether there is a band with, or without, a negative prompt."""
         return any(band.conditions.negative == negative for band in self.bands)
 
+    def looks_twice(self, negative: bool) -> bool:
+        """Whether suspicious images with, or without, a negative prompt get a second look."""
+        return any(band.likeness is not None for band in self._bands(negative))
+
     def tables(self, guidance: float, negative: bool = False) -> tuple[FloatArray, FloatArray]:
         """Mean and deviation at one guidance scale for every start: log starts [S], rising, and tables [S, 2, K].
 
         Between the two bands next to it in log guidance; beyond the first or last, that band's. Where no band was
         calibrated with (or without) a negative prompt, the others stand in.
         """
-        bands = [band for band in self.bands if band.conditions.negative == negative] or list(self.bands)
-        starts = sorted({band.conditions.start for band in bands})
-        place, tables = math.log(max(guidance, 1.0)), []
-        for start in starts:
-            own = [band for band in bands if band.conditions.start == start]
-            places = np.log([band.conditions.guidance for band in own])
-            stacked = np.stack([np.stack([band.mean, band.deviation]) for band in own])
-            low, share = _between(places, place)
-            tables.append(stacked[low] + share * (stacked[min(low + 1, len(own) - 1)] - stacked[low]))
-        return np.log(starts), np.stack(tables)
+        rows = [(band.conditions, np.stack([band.mean, band.deviation])) for band in self._bands(negative)]
+        return _tables(rows, guidance)
+
+    def likeness(self, guidance: float, negative: bool = False) -> tuple[FloatArray, FloatArray] | None:
+        """The same of how much ordinary pictures are like their second looks: log starts [S], tables [S, 2, 1].
+
+        None where bands do not say.
+        """
+        rows = [
+            (band.conditions, np.array([[band.likeness.mean], [band.likeness.deviation]]))
+            for band in self._bands(negative)
+            if band.likeness is not None
+        ]
+        return _tables(rows, guidance) if rows else None
+
+    def _bands(self, negative: bool) -> list[Band]:
+        """Those with, or without, a negative prompt; all, where there are none of these."""
+        return [band for band in self.bands if band.conditions.negative == negative] or list(self.bands)
+
+
+def _tables(rows: Sequence[tuple[Conditions, FloatArray]], guidance: float) -> tuple[FloatArray, FloatArray]:
+    """Log starts [S], rising, and for each the table [...] of bands at one guidance scale, [S, ...]."""
+    starts = sorted({conditions.start for conditions, _ in rows})
+    place, tables = math.log(max(guidance, 1.0)), []
+    for start in starts:
+        own = [(conditions.guidance, table) for conditions, table in rows if conditions.start == start]
+        low, share = _between(np.log([scale for scale, _ in own]), place)
+        first, second = own[low][1], own[min(low + 1, len(own) - 1)][1]
+        tables.append(first + share * (second - first))
+    return np.log(starts), np.stack(tables)
 
 
 def _between(places: FloatArray, place: float) -> tuple[int, float]:

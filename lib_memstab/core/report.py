@@ -6,6 +6,7 @@ What is written can always be read; reading trusts nothing.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -79,7 +80,7 @@ class Trace:
         sigma: noise level.
         norm: path length of the update norms.
         low: region's centre minus the width of `high`, for drawing only: the region is one-sided.
-        high: region's bound at the job's sensitivity; a path above it is outside.
+        high: region's bound at the job's sensitivity; a path above it is outside. A second look's is not drawn.
     """
 
     sigma: tuple[float | None, ...]
@@ -104,6 +105,23 @@ class Heat:
         fits = 1 <= self.height <= HEAT_SIDE and 1 <= self.width <= HEAT_SIDE
         if not (fits and len(self.values) == self.height * self.width and all(0 <= one <= 1 for one in self.values)):
             raise ReportError(f"a map has up to {HEAT_SIDE} rows and columns of values from 0 to 1")
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """What came of sampling a suspicious image's prompt from other noise.
+
+    Attributes:
+        likeness: correlation of the details of the two pictures' latents, where it was largest.
+        bound: the score from which the image counted as outside then, at the lowest.
+    """
+
+    likeness: float
+    bound: float
+
+    def __post_init__(self) -> None:
+        if not (-1 <= self.likeness <= 1 and math.isfinite(self.bound)):
+            raise ReportError("a second look has a likeness from -1 to 1 and a finite bound")
 
 
 @dataclass(frozen=True)
@@ -170,6 +188,7 @@ class ImageReport:
         rule: name of the suppression rule; empty without one.
         heat: where the pass that decides the verdict was flagged; None where it was not.
         attempts: samplings of this image with other seeds that were flagged and given up, in order.
+        second_look: of the pass that decides the verdict; None where the image was not suspicious, or outside at once.
     """
 
     verdict: Verdict
@@ -190,6 +209,7 @@ class ImageReport:
     rule: str = ""
     heat: Heat | None = None
     attempts: tuple[Attempt, ...] = ()
+    second_look: SecondLook | None = None
 
     def __post_init__(self) -> None:
         _check_p_value(self.p_value)

@@ -72,8 +72,9 @@ class Flags:
 class Evaluation:
     """One denoiser evaluation: x = x0 + sigma noise, predictions [B, C, H, W], sigma [B], the guidance scale in use.
 
-    `measured` is its measurement, as it is judged. `anew`, bool [B]: images that are held against something else from
-    now on, so that their paths begin anew.
+    `measured` is its measurement, as it is judged. `hardest` [B]: where a prompt has several parts, the update norm of
+    the one that pulls hardest. `anew`, bool [B]: images that are held against something else from now on, so that their
+    paths begin anew.
     """
 
     x: Tensor
@@ -85,6 +86,7 @@ class Evaluation:
     text: Tensor | None
     evaluate: Evaluate | None
     measured: Measurement
+    hardest: Tensor | None = None
     anew: Tensor | None = None
 
 
@@ -252,7 +254,8 @@ class Windows(Recalling):
     The words and their bindings stay, the caption as a whole is gone (`core.windows`); no guidance at the flag itself.
     The predicted x0 correlates with what the prompt recalls, channel means aside, by no more than `KEPT`.
     Where the path, begun anew at the flag, goes as far out as one ordinary path in 100 does, a piece of the prompt is
-    enough to recall the picture: then words are read three tokens at a time, and the end is the empty prompt's.
+    enough to recall the picture: then words are read three tokens at a time, and the end is the empty prompt's. Of a
+    prompt with several parts it is the path of the one that pulls hardest, as a replay hides in their mean.
 
     Without the windows' text the end is swapped instead, and the second time the prompt is the empty one: an embedding
     that fills the prompt has no end to swap, and its words alone may recall the picture.
@@ -280,7 +283,10 @@ class Windows(Recalling):
         measured = evaluation.measured
         if evaluation.anew is not None:
             self._path.restart(evaluation.anew)
-        length = self._path.update(measured.sigma, measured.update_norm(), measured.valid)
+        norm = measured.update_norm()
+        if evaluation.hardest is not None:
+            norm = torch.maximum(norm, evaluation.hardest)
+        length = self._path.update(measured.sigma, norm, measured.valid)
         outside = flags.before & (length > flags.centre * (flags.once_in_100 * flags.deviation).exp())
         self._again = outside if self._again is None else self._again | outside
         self._path.restart(~flags.before)

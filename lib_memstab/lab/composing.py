@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -58,6 +59,7 @@ class Composed:
         owner = torch.arange(images).repeat_interleave(self._count)
         self._texts = model.encode_prompts(flat)
         monitor.rows = replace(text_rows(model, flat), owner=owner)
+        self._empty = monitor.rows.empty
         self._now = self._texts
 
     def condition(self, text: Tensor) -> Tensor:
@@ -82,4 +84,11 @@ class Composed:
             evaluate,
             judged=eps_uncond + pull / self._count,
             hardest=hardest,
+            again=partial(self._again, evaluate),
         )
+
+    def _again(self, evaluate: Evaluate, images: Tensor, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """See `lib_memstab.core.second_look.Again`."""
+        eps_uncond = evaluate(x, sigma, self._empty.expand(len(x), -1, -1))
+        parts = [evaluate(x, sigma, self._now[part :: self._count][images]) for part in range(self._count)]
+        return eps_uncond + torch.stack([one - eps_uncond for one in parts]).sum(0), eps_uncond

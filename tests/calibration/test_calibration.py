@@ -4,6 +4,7 @@ import os
 import re
 import threading
 import time
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from lib_memstab.calibration.batches import OTHER_SEED, Sampled, batches_of
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.ordinary import best_read, candidates, ordinary_prompts, whole_words
-from lib_memstab.calibration.plan import SCALES, STRENGTHS, Plan, read_plan
+from lib_memstab.calibration.plan import SCALES, STRENGTHS, Plan, Way, read_plan
 from lib_memstab.calibration.work import profile_name
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import GRID
@@ -25,7 +26,10 @@ CHOICES = (["Euler", "DDIM"], ["Automatic", "Karras"])
 
 
 class Machine:
-    """Invents curves and latents; `gate` holds the first batch back. Prompts of `replayed` have one picture."""
+    """Invents curves and latents; `gate` holds the first batch back.
+
+    Prompts of `replayed` have one picture; pictures of another prompt have in common what `shared` says, 0..1.
+    """
 
     name = "test"
 
@@ -33,7 +37,7 @@ class Machine:
         self.batches, self.starts, self.gate, self.fail, self.interrupted = [], [], threading.Event(), None, False
         self.gate.set()
         self.begun, self.told = threading.Event(), 0
-        self.replayed = ()
+        self.replayed, self.shared = (), 0.0
         self.fits, self.stop_after, self.seconds = 99, None, 0.0
 
     def networks(self, prompts):
@@ -72,13 +76,16 @@ class Machine:
         response = np.array([float("wordc" in prompt) for prompt in batch.prompts])
         is_replay = [prompt in self.replayed for prompt in batch.prompts]
         curves[np.array(is_replay)] += 0.03
-        latents = torch.stack(
-            [
-                torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(1 if same else seed))
-                for same, seed in zip(is_replay, batch.seeds, strict=True)
-            ]
-        )
+        latents = torch.stack([*map(self.picture, batch.prompts, batch.seeds)])
         return Sampled(curves, np.full(len(curves), start), response, latents.half())
+
+    def picture(self, prompt, seed):
+        def noise(number):
+            return torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(number))
+
+        if prompt in self.replayed:
+            return noise(1)
+        return self.shared * noise(zlib.crc32(prompt.encode())) + (1 - self.shared**2) ** 0.5 * noise(seed)
 
 
 @pytest.fixture
@@ -120,11 +127,35 @@ def test_a_profile_comes_of_ordinary_prompts_in_both_modes(machine, saved, calib
     }
     again = [batch for batch in machine.batches if batch.seeds[0] >= OTHER_SEED]
     assert sorted(prompt for batch in again for prompt in batch.prompts) == sorted(PLAN.prompts[:64])
-    assert {batch.steps for batch in again} == {10}
+    ways = {(batch.steps, batch.way, negative) for batch in again for negative in batch.negatives}
+    assert ways == {(5, Way(7.5, "Euler"), "")}
     assert len(profile.modes["img2img"].region.bands) == len(STRENGTHS)
     assert profile.modes["txt2img"].covered.guidance == (1.0, 7.5)
     begun = torch.cat([batch.init for batch in machine.batches if batch.mode == "img2img"])
     assert len(torch.unique(begun, dim=0)) == len(begun) == 64
+
+
+def test_a_profile_says_how_alike_the_pictures_of_ordinary_prompts_are(machine, saved, calibrator):
+    machine.shared = 0.5
+    machine.replayed = PLAN.prompts[3:40:9]
+    assert calibrator.start(PLAN)
+    assert finished(calibrator).state == "done"
+    for mode in ("txt2img", "img2img"):
+        region = saved[0].modes[mode].region
+        known = [band.likeness for band in region.bands]
+        # Half of the one and of the other latent is the prompt's, the rest each one's own.
+        assert np.tanh([one.mean for one in known]) == pytest.approx(0.25, abs=0.03)
+        assert all(0.02 < one.deviation < 0.1 for one in known)
+        assert region.likeness(7.5) is not None
+
+
+def test_img2img_is_sampled_from_prompts_that_were_looked_at_twice_only(machine, saved, calibrator):
+    machine.replayed = (*PLAN.prompts[3:40:9], *PLAN.prompts[64:])
+    assert calibrator.start(PLAN)
+    assert finished(calibrator).state == "done"
+    used = {prompt for batch in machine.batches if batch.mode == "img2img" for prompt in batch.prompts}
+    looked_at = {prompt for batch in machine.batches if batch.seeds[0] >= OTHER_SEED for prompt in batch.prompts}
+    assert used == looked_at - set(machine.replayed)
 
 
 def test_prompts_that_replay_a_picture_are_left_out(machine, saved, calibrator):

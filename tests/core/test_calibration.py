@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lib_memstab.core.calibration import learn
-from lib_memstab.core.region import Conditions
-from tests.core.test_region import ordinary, scores
+from lib_memstab.core.calibration import learn, with_likeness, with_likeness_of
+from lib_memstab.core.region import Conditions, Likeness
+from tests.core.test_region import ordinary, region_of, scores
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.2])
@@ -74,3 +74,113 @@ def test_stated_rates_hold_where_bands_speak_together():
         rates.append([(scores(region, ordinary(2000, rng)) > region.threshold(one)).mean() for one in (10, 100)])
     assert np.mean(rates, axis=0)[0] < 0.135
     assert np.mean(rates, axis=0)[1] < 0.016  # one in 400 ordinary trajectories is taken for a replay
+
+
+LOW, HIGH = Conditions(3.0), Conditions(7.0)
+
+
+def alike(count, mean, deviation, rng):
+    """Correlations whose inverse hyperbolic tangents are Gaussian."""
+    return np.tanh(rng.normal(mean, deviation, count))
+
+
+def test_every_band_says_how_alike_its_own_pictures_are_to_their_second_looks():
+    rng = np.random.default_rng(12)
+    curves, kinds = bands_of({LOW: 1.0, HIGH: 1.0}, 400, rng)
+    region = learn(curves, kinds)
+    order = rng.permutation(800)
+    shuffled = [kinds[place] for place in order]
+    found = np.concatenate([alike(400, 0.1, 0.08, rng), alike(400, 0.5, 0.2, rng)])[order]
+    low, high = (band.likeness for band in with_likeness(region, shuffled, found).bands)
+    assert (low.mean, low.deviation) == (pytest.approx(0.1, abs=0.015), pytest.approx(0.08, rel=0.15))
+    assert (high.mean, high.deviation) == (pytest.approx(0.5, abs=0.04), pytest.approx(0.2, rel=0.15))
+
+
+def test_likeness_changes_nothing_else_of_a_region():
+    rng = np.random.default_rng(13)
+    region = learn(ordinary(64, rng))
+    found = with_likeness(region, [Conditions()] * 64, alike(64, 0.1, 0.1, rng))
+    assert found.peaks is region.peaks
+    assert [band.likeness is None for band in (*region.bands, *found.bands)] == [True, False]
+    assert found.bands[0].mean is region.bands[0].mean
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05])
+def test_a_few_replays_among_the_prompts_have_no_weight_in_a_likeness(share):
+    rng = np.random.default_rng(14)
+    found = alike(400, 0.2, 0.1, rng)
+    region = learn(ordinary(400, rng))
+    clean = with_likeness(region, [Conditions()] * 400, found).bands[0].likeness
+    spoiled = found.copy()
+    spoiled[: round(400 * share)] = rng.uniform(0.8, 1.0, round(400 * share))
+    robust = with_likeness(region, [Conditions()] * 400, spoiled).bands[0].likeness
+    assert robust.mean == pytest.approx(clean.mean, abs=0.35 * clean.deviation)
+    assert robust.deviation == pytest.approx(clean.deviation, rel=0.4)
+    plain = np.arctanh(np.minimum(spoiled, 0.995))
+    assert plain.std() > 1.5 * robust.deviation
+
+
+def test_pictures_of_conditions_that_made_no_band_have_no_part_in_a_likeness():
+    rng = np.random.default_rng(15)
+    region = learn(ordinary(32, rng))
+    found = np.concatenate([alike(32, 0.1, 0.1, rng), np.full(20, 0.99)])
+    kinds = [Conditions()] * 32 + [HIGH] * 20
+    ours = with_likeness(region, kinds, found).bands[0].likeness
+    assert ours == with_likeness(region, kinds[:32], found[:32]).bands[0].likeness
+
+
+def test_of_few_bands_each_speaks_for_itself_and_of_many_they_speak_together():
+    rng = np.random.default_rng(16)
+    kinds = {Conditions(scale): 1.0 for scale in (1.0, 3.0, 7.0, 12.0)}
+    together, alone = [], []
+    for _ in range(20):
+        curves, sampled = bands_of(kinds, 24, rng)
+        found = alike(96, 0.2, 0.15, rng)
+        bands = with_likeness(learn(curves, sampled), sampled, found).bands
+        together += [(band.likeness.mean, np.log(band.likeness.deviation)) for band in bands]
+        for place in range(len(kinds)):
+            part = slice(24 * place, 24 * place + 24)
+            [own] = with_likeness(learn(curves[part], sampled[part]), sampled[part], found[part]).bands
+            alone.append((own.likeness.mean, np.log(own.likeness.deviation)))
+    assert (np.std(together, axis=0) < 0.8 * np.std(alone, axis=0)).all()
+    middle, deviation = np.median(together, axis=0)
+    assert middle == pytest.approx(0.2, abs=0.02)
+    assert np.exp(deviation) == pytest.approx(0.15, rel=0.15)
+
+
+@pytest.mark.parametrize("value", [0.3, 1.0, -1.0])
+def test_pictures_that_are_all_as_alike_leave_a_spread_all_the_same(value):
+    region = learn(ordinary(32, np.random.default_rng(17)))
+    found = with_likeness(region, [Conditions()] * 32, np.full(32, value)).bands[0].likeness
+    assert found.mean == pytest.approx(np.arctanh(np.clip(value, -0.995, 0.995)))
+    assert found.deviation == pytest.approx(0.05)
+
+
+def test_a_region_takes_over_how_alike_pictures_are_under_its_own_bands_conditions():
+    known = region_of(
+        {
+            Conditions(1.0, 15.0): Likeness(0.1, 0.05),
+            Conditions(4.0, 15.0): Likeness(0.3, 0.15),
+            Conditions(4.0, 1.0): Likeness(0.7, 0.35),
+            Conditions(7.0, 15.0, True): Likeness(0.2, 0.1),
+        }
+    )
+    wanted = {
+        Conditions(4.0, 0.5): (0.7, 0.35),
+        Conditions(4.0, 15**0.5): (0.5, 0.25),
+        Conditions(2.0, 15.0): (0.2, 0.1),
+        Conditions(20.0, 15.0): (0.3, 0.15),
+        Conditions(3.0, 5.0, True): (0.2, 0.1),
+    }
+    own = region_of(dict.fromkeys(wanted))
+    found = with_likeness_of(own, known)
+    assert {band.conditions: (band.likeness.mean, band.likeness.deviation) for band in found.bands} == {
+        kind: pytest.approx(values) for kind, values in wanted.items()
+    }
+    assert found.peaks is own.peaks
+
+
+def test_where_the_other_region_knows_nothing_a_band_has_no_likeness():
+    known = region_of({Conditions(): Likeness(0.1, 0.05), Conditions(negative=True): None})
+    own = region_of({Conditions(): None, Conditions(negative=True): Likeness(0.5, 0.5)})
+    assert [band.likeness for band in with_likeness_of(own, known).bands] == [Likeness(0.1, 0.05), None]

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib_memstab.core.calibration import learn
+from lib_memstab.core.calibration import learn, with_likeness
 from lib_memstab.core.merging import merge
 from lib_memstab.core.profile import Calibration, Checkpoint, Latent, ProfileError, Versions, from_bytes
-from lib_memstab.core.region import GRID, Conditions
+from lib_memstab.core.region import GRID, Conditions, Likeness
 from tests.core.test_profile import COVERED, PROFILE
 from tests.core.test_region import ordinary
 
@@ -88,6 +88,57 @@ def test_what_was_covered_is_united_and_said_once():
     assert merged.name == "both"
     assert merged.created == "2026-05-01"
     assert merged.versions == Versions("0.1.0; 0.2.0", "2.1.2", "WebUI v1.10.1")
+
+
+def looked_at(profile, *likenesses):
+    """The profile with these likenesses of its bands."""
+    region = profile.modes["txt2img"].region
+    bands = tuple(replace(band, likeness=one) for band, one in zip(region.bands, likenesses, strict=True))
+    return recalibrated(profile, region=replace(region, bands=bands))
+
+
+def test_how_alike_pictures_are_is_pooled_as_their_numbers_say():
+    rng = np.random.default_rng(6)
+    sizes, values = (32, 64), (rng.normal(0.1, 0.1, 32), rng.normal(0.3, 0.2, 64))
+    first, second, _ = two()
+    first, second = (
+        looked_at(one, Likeness(float(some.mean()), float(some.std())))
+        for one, some in zip((first, second), values, strict=True)
+    )
+    assert sizes == tuple(one.modes["txt2img"].region.bands[0].count for one in (first, second))
+    [band] = merge([first, second], "both").modes["txt2img"].region.bands
+    every = np.concatenate(values)
+    assert band.likeness.mean == pytest.approx(every.mean(), rel=1e-9)
+    assert band.likeness.deviation == pytest.approx(every.std(), rel=1e-9)
+
+
+def test_a_merged_band_says_how_alike_its_pictures_are_only_if_both_did():
+    first, second, _ = two()
+    known = looked_at(first, Likeness(0.1, 0.1))
+    [band] = merge([known, second], "both").modes["txt2img"].region.bands
+    assert band.likeness is None
+
+
+def test_a_band_of_one_profile_alone_keeps_its_likeness():
+    rng = np.random.default_rng(3)
+    first = looked_at(made("first", ordinary(32, rng), [LOW] * 32), Likeness(0.1, 0.1))
+    second = made("second", ordinary(32, rng), [HIGH] * 32)
+    bands = merge([first, second], "both").modes["txt2img"].region.bands
+    assert [band.likeness for band in bands] == [Likeness(0.1, 0.1), None]
+
+
+def test_likeness_that_was_learned_in_two_parts_is_about_that_of_both_at_once():
+    rng = np.random.default_rng(7)
+    first, second, curves = two()
+    alike = np.tanh(rng.normal(0.2, 0.1, 96))
+    parts = []
+    for one, some in ((first, alike[:32]), (second, alike[32:])):
+        region = with_likeness(one.modes["txt2img"].region, [Conditions()] * len(some), some)
+        parts.append(recalibrated(one, region=region))
+    merged = merge(parts, "both").modes["txt2img"].region.bands[0].likeness
+    whole = with_likeness(learn(curves), [Conditions()] * 96, alike).bands[0].likeness
+    assert merged.mean == pytest.approx(whole.mean, abs=0.02)
+    assert merged.deviation == pytest.approx(whole.deviation, rel=0.3)
 
 
 def uncounted(region):

@@ -212,7 +212,7 @@ def test_the_counter_of_host_waits_counts():
 
 
 @pytest.mark.parametrize("mode", ["suppress", "detect"])
-def test_the_loop_never_makes_the_host_wait(region, mode):
+def test_without_likeness_the_loop_never_makes_the_host_wait(region, mode):
     monitor = monitor_of(region, mode=mode)
     with HostWaits() as waits:
         play(monitor, [0.02, 0.3, 0.025])

@@ -24,13 +24,15 @@ from lib_memstab.core.profile import (
     load,
     save,
 )
-from lib_memstab.core.region import Band, Conditions, Region
+from lib_memstab.core.region import Band, Conditions, Likeness, Region
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN, EARLIER = (ROOT / "tests" / "golden" / f"{name}.json" for name in ("profile", "profile-earlier"))
+GOLDEN, EARLIER, UNLOOKED = (
+    ROOT / "tests" / "golden" / f"{name}.json" for name in ("profile", "profile-earlier", "profile-without-likeness")
+)
 SHA256 = "0123456789abcdef" * 4
 
 COVERED = Covered(
@@ -45,7 +47,13 @@ COVERED = Covered(
 REGION = Region(
     log_sigma=np.array([-2.5, -0.125, 1.0, 2.5]),
     bands=(
-        Band(Conditions(7.0), np.array([0.1, 0.0, -0.3, 1e-17]), np.array([0.05, 0.07, 1 / 3, 1.0]), 8),
+        Band(
+            Conditions(7.0),
+            np.array([0.1, 0.0, -0.3, 1e-17]),
+            np.array([0.05, 0.07, 1 / 3, 1.0]),
+            8,
+            Likeness(0.125, 0.0625),
+        ),
         Band(Conditions(7.5), np.array([0.2, 0.1, -0.1, 2.0]), np.array([0.06, 0.08, 2 / 3, 1.5]), 8),
     ),
     peaks=np.arange(16) / 8 - 0.5,
@@ -75,7 +83,10 @@ def regions(draw):
     sampled = sorted(draw(st.sets(kinds, min_size=1, max_size=4)), key=Conditions.key)
     shares = draw(st.none() | st.lists(st.integers(8, 12), min_size=len(sampled), max_size=len(sampled)))
     counts = shares or [None] * len(sampled)
-    bands = tuple(Band(kind, draw(means), draw(spreads), own) for kind, own in zip(sampled, counts, strict=True))
+    likeness = st.none() | st.builds(Likeness, st.floats(-2.99, 2.99), st.floats(1e-3, 1e6))
+    bands = tuple(
+        Band(kind, draw(means), draw(spreads), own, draw(likeness)) for kind, own in zip(sampled, counts, strict=True)
+    )
     fewest, most = (8, 20) if shares is None else (sum(shares), sum(shares))
     return Region(np.array(places), bands, np.array(sorted(draw(st.lists(finite, min_size=fewest, max_size=most)))))
 
@@ -144,6 +155,8 @@ def test_what_is_saved_comes_back_float_by_float(tmp_path_factory, profile):
         for one, other in zip(after, before, strict=True):
             assert one.dtype == np.float64
             np.testing.assert_array_equal(one, other)
+        kept = [[band.likeness for band in one.region.bands] for one in (again.modes[mode], calibration)]
+        assert kept[0] == kept[1]
         for band in again.modes[mode].region.bands:
             assert [type(value) for value in band.conditions.key()] == [bool, float, float]
         assert again.modes[mode].covered == calibration.covered
@@ -194,6 +207,15 @@ def test_a_file_of_the_earlier_form_is_read_and_saved_in_todays(tmp_path):
         np.testing.assert_array_equal(before, after)
 
 
+def test_a_file_of_before_second_looks_has_no_likeness_and_is_the_same_else():
+    earlier = load(UNLOOKED).modes["txt2img"].region
+    assert [band.likeness for band in earlier.bands] == [None, None]
+    assert earlier.likeness(7.5) is None
+    without = tuple(dataclasses.replace(band, likeness=None) for band in REGION.bands)
+    for before, after in zip(arrays(earlier), arrays(dataclasses.replace(REGION, bands=without)), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
 def test_a_file_of_the_earlier_form_is_as_strictly_read(tmp_path):
     data = EARLIER.read_bytes().replace(b"\r\n", b"\n")
     assert b"loras" not in data
@@ -204,14 +226,14 @@ def test_a_file_of_the_earlier_form_is_as_strictly_read(tmp_path):
 
 
 def test_a_checksum_is_over_the_files_content_whatever_its_form():
-    for path in (GOLDEN, EARLIER):
+    for path in (GOLDEN, EARLIER, UNLOOKED):
         content = json.loads(path.read_bytes())
         stated = content.pop("checksum")
         plain = json.dumps(content, sort_keys=True, separators=(",", ":"))
         assert profiles.hashlib.sha256(plain.encode()).hexdigest() == stated
 
 
-@pytest.mark.parametrize("path", [GOLDEN, EARLIER], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [GOLDEN, EARLIER, UNLOOKED], ids=lambda path: path.stem)
 def test_the_golden_files_follow_the_published_schema(path):
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((ROOT / "profiles" / "profile.schema.json").read_text("utf-8"))
@@ -273,6 +295,16 @@ def test_every_field_is_described_in_the_schema():
         (lambda content: region_of(content)["bands"][1].update(count=9), "add up to the peaks"),
         (lambda content: region_of(content)["bands"][1].update(count=None), "add up to the peaks"),
         (lambda content: region_of(content)["bands"][1].update(count=8.5), "bands.count' should be int"),
+        (lambda content: region_of(content)["bands"][0]["likeness"].update(deviation=0), "deviation of 0.001 or more"),
+        (lambda content: region_of(content)["bands"][0]["likeness"].update(deviation=1e-9), "deviation of 0.001"),
+        (lambda content: region_of(content)["bands"][0]["likeness"].update(mean=-1e300), "a mean from -3 to 3"),
+        (
+            lambda content: region_of(content)["bands"][0]["likeness"].update(mean=None),
+            "likeness.mean' should be float",
+        ),
+        (lambda content: region_of(content)["bands"][0]["likeness"].update(more=1), "likeness.more' is unknown"),
+        (lambda content: region_of(content)["bands"][0]["likeness"].pop("mean"), "likeness.mean' is missing"),
+        (lambda content: region_of(content)["bands"][0].update(likeness=0.1), "likeness' should be"),
         (lambda content: region_of(content)["bands"][1]["conditions"].pop("start"), "conditions.start' is missing"),
         (
             lambda content: region_of(content)["bands"][1]["conditions"].update(guidance="7.5"),

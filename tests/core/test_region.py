@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib_memstab.core.calibration import learn, on_grid
-from lib_memstab.core.region import GRID, Band, Conditions, Region, RegionError, at_start, interpolate
+from lib_memstab.core.region import GRID, Band, Conditions, Likeness, Region, RegionError, at_start, interpolate
 
 
 def ordinary(count, rng):
@@ -176,3 +176,56 @@ def test_every_band_knows_how_many_trajectories_it_was_learned_from():
 def test_the_largest_sensitivity_that_the_trajectories_bear_out(count, largest):
     band = Band(Conditions(), np.zeros(2), np.ones(2), count)
     assert Region(np.array([0.0, 1.0]), (band,), np.linspace(0, 3, count)).supported == largest
+
+
+def region_of(likenesses):
+    """A region whose bands, by their conditions, have these likenesses."""
+    bands = [Band(kind, np.zeros(2), np.ones(2), 8, one) for kind, one in likenesses.items()]
+    bands.sort(key=lambda band: band.conditions.key())
+    return Region(np.array([0.0, 1.0]), tuple(bands), np.linspace(0, 3, 8 * len(bands)))
+
+
+def test_likeness_is_between_the_bands_next_to_it_in_log_guidance_and_in_log_start():
+    region = region_of(
+        {
+            Conditions(1.0, 15.0): Likeness(0.1, 0.05),
+            Conditions(4.0, 15.0): Likeness(0.3, 0.15),
+            Conditions(4.0, 1.0): Likeness(0.7, 0.35),
+        }
+    )
+    for guidance, mean, deviation in ((1.0, 0.1, 0.05), (2.0, 0.2, 0.1), (4.0, 0.3, 0.15), (30.0, 0.3, 0.15)):
+        starts, tables = region.likeness(guidance)
+        np.testing.assert_allclose(starts, np.log([1.0, 15.0]))
+        np.testing.assert_allclose(tables, [[[0.7], [0.35]], [[mean], [deviation]]])
+    starts, tables = (torch.as_tensor(part).float() for part in region.likeness(4.0))
+    rows = at_start(starts, tables, torch.tensor([0.5, 1.0, 15**0.5, 15.0, 20.0]))
+    np.testing.assert_allclose(rows[..., 0], [[0.7, 0.35]] * 2 + [[0.5, 0.25]] + [[0.3, 0.15]] * 2, rtol=1e-5)
+
+
+def test_likeness_with_a_negative_prompt_is_that_of_its_own_bands_or_else_of_the_others():
+    plain, negative = Likeness(0.1, 0.05), Likeness(0.4, 0.2)
+    both = region_of({Conditions(): plain, Conditions(negative=True): negative})
+    assert both.likeness(7.5, True)[1].ravel().tolist() == [0.4, 0.2]
+    assert both.likeness(7.5)[1].ravel().tolist() == [0.1, 0.05]
+    assert region_of({Conditions(): plain}).likeness(7.5, True)[1].ravel().tolist() == [0.1, 0.05]
+
+
+def test_where_bands_do_not_say_how_alike_pictures_are_the_others_speak_and_where_none_does_nobody():
+    some = region_of({Conditions(3.0): None, Conditions(7.5): Likeness(0.1, 0.05)})
+    assert some.likeness(3.0)[1].ravel().tolist() == [0.1, 0.05]
+    assert region_of({Conditions(3.0): None, Conditions(7.5): None}).likeness(3.0) is None
+    silent = region_of({Conditions(): Likeness(0.1, 0.05), Conditions(negative=True): None})
+    assert silent.likeness(7.5, True) is None
+    assert silent.likeness(7.5) is not None
+    for region in (some, silent):
+        for negative in (False, True):
+            assert region.looks_twice(negative) == (region.likeness(7.5, negative) is not None)
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation"),
+    [(np.nan, 0.1), (np.inf, 0.1), (3.0, 0.1), (-3.0, 0.1), (0, 0), (0, 1e-9), (0, np.inf)],
+)
+def test_a_likeness_that_cannot_be_judged_by_is_refused(mean, deviation):
+    with pytest.raises(RegionError, match="calibrate again"):
+        Likeness(mean, deviation)

@@ -7,7 +7,16 @@ import math
 import pytest
 
 from lib_memstab.core.plain import parse_object
-from lib_memstab.core.report import ImageReport, PassReport, ProfileUse, ReportError, StepCounts, Trace
+from lib_memstab.core.report import (
+    ImageReport,
+    PassReport,
+    ProfileUse,
+    ReportError,
+    SecondLook,
+    StepCounts,
+    Trace,
+    combine,
+)
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
@@ -56,6 +65,7 @@ REPORTS = st.builds(
     trace=traces | st.just(Trace((), (), (), ())),
     passes=st.sampled_from([(), REPORT.passes]),
     strength=st.floats(0, 2),
+    second_look=st.none() | st.builds(SecondLook, st.floats(-1, 1), st.floats(-1e9, 1e9)),
 )
 
 
@@ -76,7 +86,7 @@ def test_the_fields_of_the_contract_come_first_and_in_its_order():
 def test_a_badge_with_the_contract_s_fields_alone_is_read():
     content = {name: value for name, value in REPORT.to_dict().items() if name in CONTRACT}
     report = ImageReport.from_dict(content)
-    assert (report.extra_evaluations, report.strength, report.rule) == (0, 1.0, "")
+    assert (report.extra_evaluations, report.strength, report.rule, report.second_look) == (0, 1.0, "", None)
 
 
 def test_fields_that_a_newer_version_added_are_left_out():
@@ -139,6 +149,14 @@ def test_what_cannot_be_written_is_written_so_that_it_can_be_read():
         {"extra_evaluations": -1},
         {"strength": -1},
         {"rule": 1},
+        {"second_look": {}},
+        {"second_look": {"likeness": 0.9}},
+        {"second_look": {"likeness": None, "bound": 2.25}},
+        {"second_look": {"likeness": 1.01, "bound": 2.25}},
+        {"second_look": {"likeness": -1.01, "bound": 2.25}},
+        {"second_look": {"likeness": 0.9, "bound": math.inf}},
+        {"second_look": {"likeness": 0.9, "bound": "2.25"}},
+        {"second_look": [0.9, 2.25]},
     ],
 )
 def test_hostile_fields_are_report_errors(fields):
@@ -155,3 +173,18 @@ def test_what_is_no_report_at_all(content):
 def test_a_report_that_was_not_measured_says_why():
     with pytest.raises(ReportError, match="needs a reason"):
         dataclasses.replace(REPORT, verdict="not measured", reason="")
+
+
+@pytest.mark.parametrize("numbers", [(1.01, 2.25), (math.nan, 2.25), (0.9, math.inf), (0.9, math.nan)])
+def test_a_second_look_that_could_not_be_read_again_is_not_made(numbers):
+    with pytest.raises(ReportError, match="from -1 to 1 and a finite bound"):
+        SecondLook(*numbers)
+
+
+def test_the_second_look_of_an_image_is_that_of_the_pass_that_decides():
+    look, other = SecondLook(0.93, 2.25), SecondLook(0.1, 3.0)
+    flagged = dataclasses.replace(REPORT, verdict="flagged", p_value=0.03, second_look=look)
+    clear = dataclasses.replace(REPORT, verdict="clear", p_value=0.02, second_look=other)
+    for passes in ([("base", flagged), ("hires", clear)], [("base", clear), ("hires", flagged)]):
+        assert combine(passes).second_look == look
+    assert combine([("base", clear), ("hires", dataclasses.replace(flagged, second_look=None))]).second_look is None

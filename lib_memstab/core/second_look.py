@@ -1,0 +1,147 @@
+"""A second look at a suspicious image: its prompt from other noise, and how much the two pictures are alike.
+
+A prompt that replays gives its picture whatever the noise is (many seeds tell a replay: Carlini et al. 2023). One path
+does not show that; so where an image goes farther out than one ordinary image in ten, its prompt is sampled from noise
+of our own, in a few extra evaluations, at full guidance and against no prompt. The more the picture that the image is
+becoming is like that one from then on, the lower the bound that it is held against.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lib_memstab.core.region import MOST_ALIKE, Region, at_start
+from lib_memstab.core.suppression import Evaluation, spread
+
+Again = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(images, int64 [n]; x [n, C, H, W] and sigma [n], x = x0 + sigma noise) -> noise predictions of the prompts of these
+images as they are now, and without any prompt: two extra evaluations of each."""
+
+LEVELS = (14.6, 4.1, 1.6, 0.7)
+"""Noise levels of a look's evaluations: four of equal distance in training time, the last one's x0 is the picture."""
+
+GUIDANCE = 7.5
+"""Guidance scale of a look, whatever the user samples with: a replay shows itself most clearly so."""
+
+SUSPICIOUS = 10.0
+"""One ordinary image in so many goes as far out as gets an image a look, and as the lowest bound is."""
+
+ALIKE = (0.3, 0.45)
+"""Likeness from which the bound is lower, and from which it is lowest."""
+
+UNUSUAL = (4.0, 6.0)
+"""The same in deviations above the likeness of the checkpoint's ordinary pictures, where that is more."""
+
+LOOKS = 3
+"""Looks that an image may get: each from other noise, the later ones a third and two thirds of the way to the bound."""
+
+NO_LOOK = -2.0
+"""The likeness of an image that had no look."""
+
+DETAIL = 3 / 16
+"""Side of what counts as a detail, as a share of the picture's shorter side."""
+
+_SEED = 20_261_126
+
+
+class SecondLooks:
+    """The second looks at one batch's images, and the bounds that come of them.
+
+    `bound` is the score from which an image is flagged without a look; `guidance` and `negative` say how the batch is
+    sampled. A region that does not say how much ordinary pictures are alike gives no looks.
+    """
+
+    def __init__(self, region: Region, bound: float, guidance: float, negative: bool = False) -> None:
+        self._bound, self._suspicious = bound, region.threshold(SUSPICIOUS)
+        self._ordinary = region.likeness(guidance, negative) if self._suspicious < bound else None
+        self._table: Tensor | None = None
+        self._pictures: Tensor | None = None
+        self._looked: Tensor | None = None
+        self._alike: Tensor | None = None
+        self._lowest: Tensor | None = None
+
+    def bounds(self, evaluation: Evaluation, score: Tensor, settled: Tensor, again: Again) -> Tensor | None:
+        """What `score`, the largest excess so far, is held against after this evaluation, float32 [B].
+
+        None while no image had a look. An image that is `settled`, bool [B], gets none. Whether one is due is read back
+        from the device at each evaluation.
+        """
+        if self._ordinary is None:
+            return None
+        if self._looked is None or self._table is None:
+            self._looked = torch.zeros_like(score)
+            starts, table = (torch.as_tensor(part, dtype=torch.float32).to(score.device) for part in self._ordinary)
+            self._table = at_start(starts, table, evaluation.sigma)
+        due = self._suspicious + self._looked / LOOKS * (self._bound - self._suspicious)
+        images = ((score > due) & ~settled & (self._looked < LOOKS)).nonzero().flatten()
+        if len(images):
+            self._take(evaluation, images, again)
+        if self._pictures is None:
+            return None
+        alike = _alike(evaluation, self._pictures)
+        mean, deviation = self._table[..., 0].unbind(1)
+        low, high = (
+            (mean + unusual * deviation).clamp(min=math.atanh(least))
+            for least, unusual in zip(ALIKE, UNUSUAL, strict=True)
+        )
+        share = ((alike.clamp(-MOST_ALIKE, MOST_ALIKE).arctanh() - low) / (high - low)).clamp(0, 1)
+        bounds = self._bound - share * (self._bound - self._suspicious)
+        self._alike = alike if self._alike is None else torch.maximum(self._alike, alike)
+        self._lowest = bounds if self._lowest is None else torch.minimum(self._lowest, bounds)
+        return bounds
+
+    def told(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Extra evaluations, largest likeness (`NO_LOOK`: none) and lowest bound of each image, all [B] as `like`."""
+        if self._looked is None or self._alike is None or self._lowest is None:
+            return torch.zeros_like(like), torch.full_like(like, NO_LOOK), torch.full_like(like, self._bound)
+        return self._looked * len(LEVELS), self._alike, self._lowest
+
+    def _take(self, evaluation: Evaluation, images: Tensor, again: Again) -> None:
+        """Look at these images, int64 [n], each from the noise of its next look."""
+        assert self._looked is not None
+        turns = self._looked[images].long()
+        x = _noises(evaluation.x)[turns] * LEVELS[0]
+        for level, below in zip(LEVELS, (*LEVELS[1:], 0.0), strict=True):
+            eps_cond, eps_uncond = again(images, x, x.new_full((len(images),), level))
+            x = x + (below - level) * (eps_uncond + GUIDANCE * (eps_cond - eps_uncond)).to(x)
+        if self._pictures is None:
+            self._pictures = torch.full_like(evaluation.x.float().expand(LOOKS, *evaluation.x.shape), torch.nan)
+        self._pictures[turns, images] = x.float()
+        self._looked[images] += 1
+
+
+def _alike(evaluation: Evaluation, pictures: Tensor) -> Tensor:
+    """How much each image's predicted picture, guided or not, is like one of its looks', [B]; `NO_LOOK` without.
+
+    `pictures` [LOOKS, B, C, H, W] are not finite where there was none.
+    """
+    x, noise = evaluation.x.float(), spread(evaluation.sigma, evaluation.x.float())
+    becoming = [x - noise * eps.float() for eps in (evaluation.eps, evaluation.eps_cond)]
+    found = torch.stack([likeness(one, picture) for one in becoming for picture in pictures])
+    return torch.where(found.isfinite(), found, NO_LOOK).amax(0)
+
+
+def likeness(one: Tensor, other: Tensor) -> Tensor:
+    """Correlation of the details of latents [B, C, H, W], [B]: of what is finer than `DETAIL` of the picture.
+
+    Pictures of one caption share what the caption says, which is coarse; the details only a replay shares.
+    """
+    return functional.cosine_similarity(details(one), details(other))
+
+
+def details(latent: Tensor) -> Tensor:
+    """`latent` without its local means, [B, C H W]."""
+    reach = max(1, round((DETAIL * min(latent.shape[2:]) - 1) / 2))
+    padded = functional.pad(latent, (reach,) * 4, mode="replicate")
+    return (latent - functional.avg_pool2d(padded, 2 * reach + 1, 1)).flatten(1)
+
+
+def _noises(like: Tensor) -> Tensor:
+    """Each look's noise [LOOKS, C, H, W]: always the same, so that a verdict does not depend on the rest of a batch."""
+    generator = torch.Generator().manual_seed(_SEED)
+    return torch.stack([torch.randn(like.shape[1:], generator=generator) for _ in range(LOOKS)]).to(like)

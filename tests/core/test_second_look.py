@@ -1,0 +1,365 @@
+"""The second look: who gets one, what comes of it, and that nobody else's image is any different for it."""
+
+import logging
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from lib_memstab.core.measurement import measure
+from lib_memstab.core.region import Likeness
+from lib_memstab.core.report import SecondLook
+from lib_memstab.core.second_look import (
+    ALIKE,
+    GUIDANCE,
+    LEVELS,
+    LOOKS,
+    SUSPICIOUS,
+    UNUSUAL,
+    SecondLooks,
+    details,
+    likeness,
+)
+from lib_memstab.core.suppression import Evaluation
+from tests.core.looking import SIGMAS, Prompts, learned, monitor, noise, sample, strength_at, strengths_of, watched
+from tests.core.test_monitor import HostWaits
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+EVALUATIONS, ONE_LOOK, ALL_LOOKS = len(SIGMAS) - 1, len(LEVELS), LOOKS * len(LEVELS)
+
+
+def reports(prompts, **settings):
+    watching, _ = watched(prompts, **settings)
+    return watching.reports(len(prompts))
+
+
+def bounds():
+    return learned().threshold(SUSPICIOUS), learned().threshold(100)
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_an_image_that_one_in_ten_goes_as_far_out_as_gets_no_look(replay):
+    prompts = Prompts([strength_at(rate, 0, replay) for rate in (3, 9)], [replay] * 2, [0, 0])
+    found = reports(prompts)
+    assert prompts.calls == []
+    assert [(one.verdict, one.second_look, one.extra_evaluations) for one in found] == [("clear", None, 0)] * 2
+
+
+def test_a_suspicious_image_gets_a_look_of_four_evaluations_at_falling_noise_levels():
+    prompts, levels = Prompts([strength_at(12, replay=False), 0.2]), []
+
+    def again(images, x, sigma):
+        levels.append((images.tolist(), sigma.tolist(), tuple(x.shape), float(x.std())))
+        return prompts.again(images, x, sigma)
+
+    suspicious, calm = reports(prompts, again=again)
+    assert [level for _, [level], _, _ in levels] == pytest.approx(LEVELS)
+    assert {(tuple(images), shape[0]) for images, _, shape, _ in levels} == {((0,), 1)}
+    assert levels[0][-1] / LEVELS[0] == pytest.approx(1, abs=0.05)
+    assert (suspicious.extra_evaluations, calm.extra_evaluations) == (ONE_LOOK, 0)
+    assert suspicious.second_look is not None
+    assert calm.second_look is None
+
+
+def test_a_replay_that_stays_below_its_bound_is_flagged_and_an_unlike_image_as_far_out_is_not():
+    strengths = [strength_at(rate, 0, replay) for rate in (20, 60) for replay in (True, False)]
+    found = reports(Prompts(strengths, [True, False] * 2, [0] * 4))
+    low, high = bounds()
+    assert all(low < one.score < high for one in found)
+    assert [one.verdict for one in found] == ["flagged", "clear"] * 2
+    for replay, other in (found[:2], found[2:]):
+        assert replay.second_look.likeness > 0.9 > 0.4 > other.second_look.likeness
+        assert replay.second_look.bound == pytest.approx(low)
+        assert other.second_look.bound == pytest.approx(high)
+        assert replay.p_value == pytest.approx(other.p_value, rel=0.05)
+
+
+def test_without_a_way_to_look_the_same_replay_is_not_flagged():
+    prompts = Prompts([strength_at(20)], [True], [0])
+    assert [one.verdict for one in reports(prompts, again=None)] == ["clear"]
+    assert [one.second_look for one in reports(prompts, again=None)] == [None]
+
+
+def test_further_looks_from_other_noise_come_a_third_and_two_thirds_of_the_way_to_the_bound():
+    low, high = bounds()
+    near, far = 0.02, 0.98
+    taken, started = [], []
+    looks = SecondLooks(learned(), high, GUIDANCE)
+    prompts = Prompts([0.3, 0.3])
+
+    def again(images, x, sigma):
+        taken.append(images.tolist())
+        if float(sigma[0]) == pytest.approx(LEVELS[0]):
+            started.append(x[0].clone())
+        return prompts.again(images, x, sigma)
+
+    shares = (
+        (-near, 0),
+        (near, 1),
+        (1 / 3 - near, 1),
+        (1 / 3 + near, 2),
+        (2 / 3 - near, 2),
+        (2 / 3 + near, 3),
+        (far, 3),
+    )
+    for share, expected in (*shares, (1 + far, 3)):
+        score = torch.tensor([low + share * (high - low), low - 1.0])
+        looks.bounds(evaluation_of(prompts), score, torch.zeros(2, dtype=torch.bool), again)
+        assert taken == [[0]] * (expected * len(LEVELS))
+    extra, _, _ = looks.told(torch.zeros(2))
+    assert extra.tolist() == [LOOKS * len(LEVELS), 0]
+    assert len(started) == LOOKS
+    for first, second in combinations(started, 2):
+        assert abs(float(likeness(first[None], second[None]))) < 0.1
+
+
+def evaluation_of(prompts, x=None, level=2.0):
+    """An evaluation of these prompts whose images are becoming what their noise makes of them."""
+    x = noise(*(60_000 + number for number in prompts.numbers)) if x is None else x
+    sigma = torch.full((len(prompts),), level)
+    cond, uncond = prompts.predict(x, sigma)
+    return Evaluation(
+        x, sigma, cond, uncond, uncond + 7.5 * (cond - uncond), 7.5, None, None, measure(sigma, cond, uncond)
+    )
+
+
+def test_an_image_that_is_flagged_gets_no_look():
+    prompts = Prompts([2.0, strength_at(20)], [True, True], [0, 0])
+    outside, suspicious = reports(prompts)
+    assert [outside.verdict, suspicious.verdict] == ["flagged", "flagged"]
+    assert prompts.calls == [[1]] * ONE_LOOK
+    assert (outside.second_look, outside.extra_evaluations) == (None, 0)
+    low, high = bounds()
+    looks, settled = SecondLooks(learned(), high, GUIDANCE), torch.tensor([True, False])
+    own = Prompts([0.3, 0.3])
+    looks.bounds(evaluation_of(own), torch.full((2,), low + 0.1), settled, own.again)
+    assert own.calls == [[1]] * ONE_LOOK
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(0.0, 0.05), (0.2, 0.2)])
+def test_the_bound_falls_from_some_likeness_to_another_and_no_further(mean, deviation):
+    low, high = bounds()
+    ordinary = Likeness(mean, deviation)
+    region = replace(learned(), bands=tuple(replace(band, likeness=ordinary) for band in learned().bands))
+    first, last = (
+        max(np.arctanh(least), mean + unusual * deviation) for least, unusual in zip(ALIKE, UNUSUAL, strict=True)
+    )
+    assert (first == np.arctanh(ALIKE[0])) == (deviation < 0.1)
+    prompts = Prompts([0.4], [True], [0])
+    looks = SecondLooks(region, high, GUIDANCE)
+    score, settled = torch.tensor([low + 0.01]), torch.zeros(1, dtype=torch.bool)
+    assert looks.bounds(evaluation_of(prompts), torch.tensor([low - 0.01]), settled, prompts.again) is None
+    looks.bounds(evaluation_of(prompts), score, settled, prompts.again)
+    picture, apart = looks._pictures[0], noise(70_000)
+    fine, other = details(picture), details(apart)
+    # Details add up as latents do: what is apart has none of the picture's, and as many.
+    apart = apart - (fine * other).sum() / fine.square().sum() * picture
+    apart = apart * fine.norm() / details(apart).norm()
+    for place, share in ((0.0, 0), (first, 0), ((first + last) / 2, 0.5), (last, 1), (last + 1, 1)):
+        alike = np.tanh(place)
+        x = alike * picture + np.sqrt(1 - alike**2) * apart + 5
+        still = torch.zeros_like(x)
+        seen = Evaluation(x, torch.ones(1), still, still, still, 7.5, None, None, measure(torch.ones(1), still, still))
+        found = looks.bounds(seen, score, settled, prompts.again)
+        assert float(found) == pytest.approx(high - share * (high - low), abs=1e-3)
+
+
+def test_an_image_that_becomes_a_replay_without_guidance_is_alike_too():
+    _, high = bounds()
+    prompts = Prompts([0.4], [True], [0])
+    looks = SecondLooks(learned(), high, GUIDANCE)
+    seen = evaluation_of(prompts)
+    score, settled = torch.tensor([high - 0.01]), torch.zeros(1, dtype=torch.bool)
+    away = Evaluation(**{**vars(seen), "eps": seen.eps_uncond - 3 * (seen.eps_cond - seen.eps_uncond)})
+    looks.bounds(away, score, settled, prompts.again)
+    _, alike, _ = looks.told(score)
+    becoming = seen.x - 2.0 * seen.eps_cond
+    assert float(alike) == pytest.approx(float(likeness(becoming, looks._pictures[0])), abs=1e-5)
+
+
+def told(report):
+    """What must not depend on the batch; scores are rounded as sums in other orders differ in the last digits."""
+    look = report.second_look
+    return (
+        report.verdict,
+        report.steps,
+        report.extra_evaluations,
+        round(report.score, 3),
+        look and (round(look.likeness, 3), round(look.bound, 3)),
+        tuple(round(value, 3) for value in report.trace.high),
+    )
+
+
+MANY = Prompts(
+    [strength_at(rate, 0, True) for rate in (3, 12, 30, 90, 1000)]
+    + [strength_at(rate, 0, False) for rate in (3, 12, 30, 90, 1000)]
+    + [0.2, 0.2],
+    [True] * 5 + [False] * 5 + [True, False],
+    [0] * 12,
+    [1.0] * 10 + [3.0] * 2,
+)
+"""The last two are flagged at once, and then come back below the bound."""
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(st.lists(st.integers(0, len(MANY) - 1), min_size=1, max_size=6))
+def test_images_are_judged_alone_whatever_the_batch(places):
+    found = [told(one) for one in reports(MANY.some(places))]
+    alone = [told(reports(MANY.some([place]))[0]) for place in places]
+    assert found == alone
+
+
+def test_others_stay_bit_identical_where_one_is_steered_for_its_look():
+    steered = Prompts([strength_at(20), strength_at(20, replay=False), 0.2], [True, False, False], [0, 0, 1])
+    watching, latents = watched(steered, mode="suppress")
+    _, untouched = watched(steered, again=None, mode="suppress")
+    assert [one.verdict for one in watching.reports(3)] == ["suppressed", "clear", "clear"]
+    assert torch.equal(latents[1:], untouched[1:])
+    assert not torch.equal(latents[0], untouched[0])
+
+
+def test_a_region_without_likeness_gives_no_looks():
+    prompts = Prompts([strength_at(20)], [True], [0])
+    [found] = reports(prompts, region=learned(with_looks=False))
+    assert (found.verdict, found.second_look, found.extra_evaluations) == ("clear", None, 0)
+    assert prompts.calls == []
+
+
+@pytest.mark.parametrize(("sensitivity", "looks"), [(2, 0), (9.9, 0), (10, 0), (11, ONE_LOOK), (1000, ONE_LOOK)])
+def test_a_bound_that_suspicion_does_not_come_before_gives_no_looks(sensitivity, looks):
+    prompts = Prompts([strength_at(10.5)], [True], [0])
+    [found] = reports(prompts, sensitivity=sensitivity)
+    assert found.extra_evaluations == len(prompts.calls) == looks
+    assert (found.second_look is None) == (looks == 0)
+
+
+def test_a_bound_below_suspicion_gives_no_look_whoever_is_not_flagged_yet():
+    low, _ = bounds()
+    prompts = Prompts([0.3])
+    for bound, calls in ((low, 0), (low - 0.5, 0), (low + 0.5, ONE_LOOK)):
+        looks = SecondLooks(learned(), bound, GUIDANCE)
+        looks.bounds(evaluation_of(prompts), torch.tensor([low + 0.1]), torch.zeros(1, dtype=torch.bool), prompts.again)
+        assert len(prompts.calls) == calls
+
+
+def test_the_largest_likeness_and_the_lowest_bound_are_told():
+    low, high = bounds()
+    prompts, other = Prompts([0.4], [True], [0]), Prompts([0.4], [True], [1])
+    looks, score, settled = SecondLooks(learned(), high, GUIDANCE), torch.tensor([low + 0.1]), torch.zeros(1) > 0
+    alike, unlike = evaluation_of(prompts), evaluation_of(other)
+    found = []
+    for seen in (unlike, alike, unlike):
+        looks.bounds(seen, score, settled, prompts.again)
+        found.append([float(one) for one in looks.told(score)[1:]])
+    assert found[0] == [pytest.approx(0, abs=0.2), pytest.approx(high)]
+    assert found[1] == found[2] == [pytest.approx(1, abs=0.1), pytest.approx(low)]
+
+
+def test_values_that_are_not_finite_stay_alone_and_are_not_alike():
+    prompts = Prompts([strength_at(20), strength_at(20)], [True, True], [0, 0])
+
+    def spoil(x, cond):
+        cond[1, 0, 0, 0] = torch.nan
+
+    sound, broken = reports(prompts, spoil=spoil)
+    assert (sound.verdict, broken.verdict) == ("flagged", "not measured")
+    assert broken.second_look is None
+    [alone] = reports(prompts.some([0]))
+    assert told(sound) == told(alone)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_look_that_gives_no_picture_lowers_no_bound(bad):
+    prompts = Prompts([strength_at(20), strength_at(20)], [True, True], [0, 0])
+
+    def again(images, x, sigma):
+        cond, uncond = prompts.again(images, x, sigma)
+        cond[images == 1] = bad
+        return cond, uncond
+
+    sound, blind = reports(prompts, again=again)
+    assert (sound.verdict, blind.verdict) == ("flagged", "clear")
+    assert blind.second_look is None
+    assert blind.extra_evaluations >= ONE_LOOK
+    assert blind.trace.high == pytest.approx(reports(prompts, again=None)[1].trace.high)
+
+
+def test_the_curve_of_a_report_has_the_bound_without_a_look():
+    prompts = Prompts([strength_at(12), strength_at(12, replay=False)], [True, False], [0, 0])
+    watching, _ = watched(prompts)
+    replay, other = watching.reports(2)
+    before, steps = replay.steps.first_outside - 1, watching.detector.steps
+    assert before > 0
+    assert replay.steps.outside == len(steps) - before
+    for image, report in enumerate((replay, other)):
+        expected = [float((step.mean + bounds()[1] * step.deviation).exp()[image]) for step in steps]
+        assert report.trace.high == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_report_says_what_a_look_found_and_what_it_took():
+    prompts = Prompts([strength_at(rate, replay=False) for rate in (3, 12, 90)], [False] * 3, [0] * 3)
+    calm, suspicious, near = reports(prompts)
+    assert [one.extra_evaluations for one in (calm, suspicious, near)] == [0, ONE_LOOK, ALL_LOOKS]
+    assert calm.second_look is None
+    for one in (suspicious, near):
+        assert isinstance(one.second_look, SecondLook)
+        assert -1 <= one.second_look.likeness <= 1
+        assert one.second_look.bound <= learned().threshold(100)
+    assert prompts.calls == [[1, 2]] * ONE_LOOK + [[2]] * 2 * ONE_LOOK
+
+
+def test_an_error_in_a_look_ends_the_measurement_and_leaves_the_picture_as_it_is(caplog):
+    prompts = Prompts([strength_at(20), 0.2], [True, False], [0, 1])
+
+    def again(images, x, sigma):
+        raise RuntimeError("no such model")
+
+    plain = sample(prompts, lambda x, sigma, cond, uncond, eps: eps)
+    with caplog.at_level(logging.WARNING, logger="memstab"):
+        watching, latents = watched(prompts, again=again, mode="suppress")
+    assert torch.equal(latents, plain)
+    assert len(caplog.records) == 1
+    assert {one.verdict for one in watching.reports(2)} == {"not measured"}
+    assert "no such model" in watching.reports(2)[0].reason
+
+
+def test_few_ordinary_images_are_flagged_for_their_looks():
+    prompts = Prompts(strengths_of(400, 5), numbers=range(5000, 5400))
+    found = reports(prompts)
+    without = reports(prompts, again=None)
+    looked = [one for one in found if one.second_look is not None]
+    assert 20 < len(looked) < 80
+    more = sum(one.verdict == "flagged" for one in found) - sum(one.verdict == "flagged" for one in without)
+    assert 0 <= more <= 2
+
+
+def test_half_types_are_looked_at_as_well():
+    prompts = Prompts([strength_at(20)], [True], [0])
+    found = []
+
+    def again(images, x, sigma):
+        found.append(x.dtype)
+        return tuple(one.half() for one in prompts.again(images, x, sigma))
+
+    watching = monitor(1)
+
+    def watch(x, sigma, cond, uncond, eps):
+        return watching.evaluated(x.half(), sigma, cond.half(), uncond.half(), eps.half(), again=again).float()
+
+    sample(prompts, watch)
+    assert [one.verdict for one in watching.reports(1)] == ["flagged"]
+    assert set(found) == {torch.float16}
+
+
+@pytest.mark.parametrize("mode", ["suppress", "detect"])
+def test_the_loop_reads_back_once_an_evaluation_and_without_likeness_never(mode):
+    silent = learned(with_looks=False)
+    for region, sensitivity, waits in ((learned(), 100, EVALUATIONS), (learned(), 9, 0), (silent, 100, 0)):
+        prompts = Prompts([strength_at(20), strength_at(90, replay=False), 2.0, 0.2], [True, False, True, False])
+        with HostWaits() as counted:
+            watched(prompts, region=region, mode=mode, sensitivity=sensitivity)
+        assert counted.count == waits
