@@ -27,6 +27,7 @@ from lib_memstab.host.facts import PassFacts
 from lib_memstab.host.port import HostError, Schedule
 
 END_OF_WORD = "</w>"
+_TEXT = "crossattn"
 
 
 class WebUI:
@@ -56,7 +57,7 @@ class WebUI:
         """
         with torch.no_grad(), devices.autocast():
             empty = shared.sd_model.get_learned_conditioning([""])
-        return empty["crossattn"] if isinstance(empty, dict) else empty
+        return empty[_TEXT] if isinstance(empty, dict) else empty
 
     def no_prompt(self, params: Any) -> dict[str, Tensor]:
         """What the text model makes of no prompt, by name, [1, ...] each; SDXL's has a vector beside the text.
@@ -67,24 +68,37 @@ class WebUI:
         empty = prompt_parser.SdConditioning([""], is_negative_prompt=True, width=8 * width, height=8 * height)
         with torch.no_grad(), devices.autocast():
             text = shared.sd_model.get_learned_conditioning(empty)
-        named = dict(text) if isinstance(text, dict) else {"crossattn": text}
-        rows = named["crossattn"]
-        before = (own["crossattn"] if isinstance(own, dict) else own)[:1]
+        named = dict(text) if isinstance(text, dict) else {_TEXT: text}
+        rows = named[_TEXT]
+        before = (own[_TEXT] if isinstance(own, dict) else own)[:1]
         before = before[:, : before.shape[1] % rows.shape[1]]
-        return {**named, "crossattn": torch.cat([before.to(rows), rows], dim=1)}
+        return {**named, _TEXT: torch.cat([before.to(rows), rows], dim=1)}
 
-    def without_prompt(self, params: Any, text: dict[str, Tensor], count: int) -> Tensor:
-        """The predictions of the last `count` rows by one more call of the inner model."""
-        rows = {name: value.expand(count, *value.shape[1:]) for name, value in text.items()}
-        images = {"c_concat": [params.image_cond[-count:]]}
+    def predict(
+        self, params: Any, places: Tensor, x: Tensor, level: Tensor, text: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """The predictions by one more call of the inner model."""
+        if text is None:
+            own = params.text_cond
+            rows = {name: value[places] for name, value in (own if isinstance(own, dict) else {_TEXT: own}).items()}
+        else:
+            rows = {name: value.expand(len(places), *value.shape[1:]) for name, value in text.items()}
+        images = {"c_concat": [params.image_cond[places]]}
         if shared.sd_model.model.conditioning_key == "crossattn-adm":
-            images = {"c_adm": params.image_cond[-count:]}
-        conditions = rows if isinstance(params.text_uncond, dict) else {"c_crossattn": [rows["crossattn"]]}
+            images = {"c_adm": params.image_cond[places]}
+        conditions = rows if isinstance(params.text_uncond, dict) else {"c_crossattn": [rows[_TEXT]]}
         with torch.no_grad(), _same_tiles():
-            found: Tensor = params.denoiser.inner_model(
-                params.x[-count:], params.sigma[-count:], cond={**conditions, **images}
-            )
+            found: Tensor = params.denoiser.inner_model(x, level, cond={**conditions, **images})
         return found
+
+    def pictured(self, params: Any) -> bool:
+        """Inpainting and depth checkpoints, those of variations of a picture, and jobs with ControlNet, which marks its
+        texts by a row in front of the first chunk.
+        """
+        if shared.sd_model.model.conditioning_key == "crossattn-adm" or params.image_cond.shape[-1] > 1:
+            return True
+        text = params.text_uncond[_TEXT] if isinstance(params.text_uncond, dict) else params.text_uncond
+        return text.shape[1] % (self._tokenizer().chunk_length + 2) > 0
 
     def chunks(self, text: str) -> list[Chunk]:
         """A text's chunks, with emphasis as weights; end marks pad them."""

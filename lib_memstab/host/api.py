@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from lib_memstab import __version__
-from lib_memstab.core.profile import Checkpoint, ProfileError
+from lib_memstab.core.profile import Checkpoint, Profile, ProfileError
 from lib_memstab.core.report import SCHEMA
 from lib_memstab.evidence.audit import STATES
 from lib_memstab.host.answers import body_of, error_page, in_ascii, no_folder, refusal
@@ -56,6 +56,7 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
                 "sha256": one.profile and one.profile.checksum,
                 "checkpoint": one.profile and asdict(one.profile.checkpoint),
                 "modes": sorted(one.profile.modes) if one.profile else [],
+                "second_looks": sorted(_looking_twice(one.profile)) if one.profile else [],
             }
             for one in parts.store.all()
         ]
@@ -162,6 +163,12 @@ def _check_arguments(app: FastAPI, store: Store) -> None:
             checked = get_parameterless_sub_dependant(depends=Depends(check), path=route.path)
             # Behind the WebUI's own: whoever has no password learns nothing, not even which profiles there are.
             route.dependant.dependencies.append(checked)
+
+
+def _looking_twice(profile: Profile) -> list[str]:
+    """The modes in which a suspicious image gets a second look, with a negative prompt and without."""
+    regions = {mode: one.region for mode, one in profile.modes.items()}
+    return [mode for mode, region in regions.items() if region.looks_twice(False) and region.looks_twice(True)]
 
 
 def _learned(learner: Learner, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -8,11 +8,13 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lib_memstab.calibration.work import new_profile, profile_name
+from lib_memstab.core.calibration import with_likeness_of
 from lib_memstab.core.files import write_whole
 from lib_memstab.core.lessons import (
     AGAIN,
@@ -26,9 +28,10 @@ from lib_memstab.core.lessons import (
     sound_sketch,
 )
 from lib_memstab.core.plain import PlainDataError, from_plain, parse_object, to_plain
-from lib_memstab.core.profile import Checkpoint, Profile, ProfileError
+from lib_memstab.core.profile import Calibration, Checkpoint, Mode, Profile, ProfileError
 from lib_memstab.core.region import GRID, Conditions, RegionError
 from lib_memstab.host.facts import Taught
+from lib_memstab.host.matching import looked_twice
 from lib_memstab.host.port import Host
 from lib_memstab.store import Store
 
@@ -133,10 +136,19 @@ class Learner:
             if not modes:
                 return None
             prediction, channels = self._host.prediction(), lessons[-1].channels
-            return new_profile(_name(checkpoint), checkpoint, channels, prediction, self._host.name, modes)
+            known = {mode: self._with_likeness(checkpoint, channels, mode, one) for mode, one in modes.items()}
+            return new_profile(_name(checkpoint), checkpoint, channels, prediction, self._host.name, known)
         except RegionError as error:
             log.warning("MemStab could not make a profile of what it learned: %s", error)
             return None
+
+    def _with_likeness(self, checkpoint: Checkpoint, channels: int, mode: Mode, learned: Calibration) -> Calibration:
+        """What was learned of a mode, with how alike pictures are by a calibration, without which nothing gets a look.
+
+        Nobody samples a user's own prompts once more to learn it of them.
+        """
+        calibrated = looked_twice(self._store.all(), checkpoint, channels, mode)
+        return learned if calibrated is None else replace(learned, region=with_likeness_of(learned.region, calibrated))
 
     def _delete_profile(self, checkpoint: Checkpoint) -> None:
         """Delete the profile that was learned, if there is one; one that was not learned may have its name."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lib_memstab.core.lessons import SOURCE
-from lib_memstab.core.matching import Match, match
+from lib_memstab.core.matching import Match, is_of, match
 from lib_memstab.core.measurement import REFERENCE_GUIDANCE
-from lib_memstab.core.profile import Checkpoint, Profile
+from lib_memstab.core.profile import Checkpoint, Mode, Profile
+from lib_memstab.core.region import Region
 from lib_memstab.core.report import AUTOMATIC
 from lib_memstab.host.facts import Applied, PassFacts
 from lib_memstab.store import Stored
@@ -46,6 +47,23 @@ def _trust(applied: Applied, facts: PassFacts) -> int:
         return 1
     own = any(band.conditions.negative == facts.negative for band in calibration.region.bands)
     return 0 if own and calibration.region.count >= ENOUGH else 2
+
+
+def looked_twice(stored: Sequence[Stored], checkpoint: Checkpoint, channels: int, mode: Mode) -> Region | None:
+    """The region of a calibration of this checkpoint that knows how alike two pictures of one prompt are.
+
+    Of several the user's comes first, of these the newest; None without. What was learned does not know by itself, and
+    of a calibration with LoRAs the pictures may be more alike.
+    """
+    found = [
+        (one.own, one.profile.created, calibration.region)
+        for one in stored
+        if one.profile is not None and is_of(one.profile, checkpoint) and one.profile.latent.channels == channels
+        for own_mode, calibration in one.profile.modes.items()
+        if own_mode == mode and calibration.covered.prompts != SOURCE and not calibration.covered.loras
+        if calibration.region.looks_twice(False) or calibration.region.looks_twice(True)
+    ]
+    return max(found, key=lambda one: one[:2], default=(False, "", None))[2]
 
 
 def _match(profile: Profile, facts: PassFacts, checkpoint: Checkpoint) -> Match:

@@ -67,6 +67,10 @@ _PROFILE = object_of(
         "sha256": said(optional(TEXT), "Its checksum."),
         "checkpoint": optional(_CHECKPOINT),
         "modes": list_of({"type": "string", "enum": list(MODES["both"])}),
+        "second_looks": said(
+            list_of({"type": "string", "enum": list(MODES["both"])}),
+            "Modes in which suspicious images get a second look; calibrate again where one is missing.",
+        ),
     }
 )
 _PRESET = object_of(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from lib_memstab.core.report import ImageReport, ProfileUse
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, spread
 from lib_memstab.host.facts import Applied, PassFacts, Taught
 from lib_memstab.host.port import Host, HostError
-from lib_memstab.host.rows import Parts, Rows, hardest, predictions, read
+from lib_memstab.host.rows import Parts, Rows, as_sampled, hardest, predictions, read
 from lib_memstab.host.texts import PassTexts
 
 log = logging.getLogger("memstab")
@@ -56,6 +57,7 @@ class Pass:
         self._texts: PassTexts | None = None
         self._parts: Parts | None = None
         self._no_prompt: Any = None
+        self._may_look = False
         self._failed: str | None = None
         self._ended: str | None = None
         # What LoRAs pull is not the checkpoint's.
@@ -128,6 +130,8 @@ class Pass:
         self._parts = Parts.of(weights, params.x.device)
         if not self._parts.single or denoiser.nmask is not None:
             self._recorder = None
+        # A hires pass finishes what the base pass began, which had its look.
+        self._may_look = self.facts.name == "base" and not self._host.pictured(params)
         region: Region | None = None
         if self.applied.profile is not None:
             region = self.applied.profile.modes[self.facts.mode].region
@@ -160,6 +164,7 @@ class Pass:
             judged=rows.judged,
             hardest=rows.hardest,
             without=lambda: self._without(params, rows, parts, alphas),
+            again=partial(self._again, params, parts, alphas) if self._may_look else None,
         )
         if ours is plain or monitor.flagged is None:
             return
@@ -172,13 +177,28 @@ class Pass:
         guided.x = torch.where(acting, guided.x + change.to(guided.x.dtype), guided.x)
 
     def _without(self, params: Any, rows: Rows, parts: Parts, alphas: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """See `monitor.WithoutPrompt`."""
-        count = parts.count
+        """See `core.beginning.WithoutPrompt`."""
+        places = len(parts.owner) + torch.arange(parts.count, device=params.x.device)
+        eps = self._predict_without(params, places, params.x[places], params.sigma[places], alphas)
+        return eps, hardest(rows.with_prompt, rows.sigma, eps, parts)
+
+    def _again(
+        self, params: Any, parts: Parts, alphas: Tensor | None, images: Tensor, x: Tensor, sigma: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `core.second_look.Again`."""
+        x, level = as_sampled(x.to(params.x), float(sigma[0]), params.sigma, alphas)
+        eps_uncond = self._predict_without(params, len(parts.owner) + images, x, level, alphas)
+        places = (parts.owner[:, None] == images).any(1).nonzero().flatten()
+        own = torch.searchsorted(images, parts.owner[places])
+        out = self._host.predict(params, places, x[own], level[own])
+        pull = predictions(x[own], level[own], out, alphas) - eps_uncond[own]
+        return eps_uncond.index_add(0, own, pull * spread(parts.weight[places], pull)), eps_uncond
+
+    def _predict_without(self, params: Any, places: Tensor, x: Tensor, level: Tensor, alphas: Tensor | None) -> Tensor:
+        """Noise predictions without any prompt for these rows of an evaluation, at `x` and `level`."""
         if self._no_prompt is None:
             self._no_prompt = self._host.no_prompt(params)
-        out = self._host.without_prompt(params, self._no_prompt, count)
-        eps = predictions(params.x[-count:], params.sigma[-count:], out, alphas)
-        return eps, hardest(rows.with_prompt, rows.sigma, eps, parts)
+        return predictions(x, level, self._host.predict(params, places, x, level, self._no_prompt), alphas)
 
     def reports(self, count: int) -> list[ImageReport]:
         """What there is to tell of each of the batch's images."""

@@ -44,12 +44,16 @@ class Host(Protocol):
         """The empty prompt's text features, [1, T, D]."""
 
     def no_prompt(self, params: Any) -> Any:
-        """The text of no prompt at all, for `without_prompt` in the pass of which `params` is an evaluation."""
+        """The text of no prompt at all, for `predict` in the pass of which `params` is an evaluation."""
 
-    def without_prompt(self, params: Any, text: Any, count: int) -> Tensor:
-        """The model's predictions [B, C, H, W] without any prompt, of the evaluation `params` that just was: its last
-        `count` rows once more, as an extra evaluation of which no callback hears.
+    def predict(self, params: Any, places: Tensor, x: Tensor, level: Tensor, text: Any = None) -> Tensor:
+        """The model's predictions [N, C, H, W] at other latents `x` and levels [N], as `params.x` and `params.sigma`
+        have them, for these rows, int64 [N], of the evaluation `params` that just was: with their own texts, or with
+        that of `no_prompt`. An extra evaluation of which no callback hears.
         """
+
+    def pictured(self, params: Any) -> bool:
+        """Whether the model is shown a picture beside the latents, so that all it makes of a prompt is alike."""
 
     def chunks(self, text: str) -> list[Chunk]:
         """A text's chunks as the host encodes them."""

@@ -7,6 +7,7 @@ x = sqrt(a) x0 + sqrt(1 - a) noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,6 +87,18 @@ def hardest(with_prompt: Tensor, sigma: Tensor, without: Tensor, parts: Parts) -
 def predictions(x: Tensor, level: Tensor, out: Tensor, alphas_cumprod: Tensor | None) -> Tensor:
     """Noise predictions of rows as the host has them, all [N, ...]: of x0 over sigmas, else they are such already."""
     return eps_from_denoised(x, out, level) if alphas_cumprod is None else out
+
+
+def as_sampled(x: Tensor, sigma: float, like: Tensor, alphas_cumprod: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Latents x = x0 + sigma noise [N, ...] and their level [N], as `like` of the host's has it: sigma, or a timestep.
+
+    The timestep is the one whose noise level is nearest.
+    """
+    if alphas_cumprod is None:
+        return x, like.new_full((len(x),), sigma)
+    alpha = 1 / (1 + sigma**2)
+    timestep = (alphas_cumprod.float().log() - math.log(alpha)).abs().argmin()
+    return x * alpha**0.5, timestep.to(like).expand(len(x))
 
 
 def alpha_at(alphas_cumprod: Tensor, timestep: Tensor) -> Tensor:

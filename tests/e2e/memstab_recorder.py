@@ -1,5 +1,7 @@
 """Writes down what a host does in one job, as plain data; runs inside the real WebUI and inside the stand-in alike."""
 
+import torch
+
 
 class Recorder:
     """Events of one job in order: (name, facts). `nudge` changes one tensor at the first evaluation."""
@@ -53,7 +55,11 @@ class Recorder:
         from lib_memstab.host.a1111 import WebUI
 
         opened, weights = self._opened
-        plain = WebUI().without_prompt(opened, WebUI().no_prompt(opened), len(weights)).double()
+        places = sum(map(len, weights)) + torch.arange(len(weights))
+        host, x, level = WebUI(), opened.x[places], opened.sigma[places]
+        plain = host.predict(opened, places, x, level, host.no_prompt(opened)).double()
+        first = torch.tensor([0])
+        again = host.predict(opened, first, opened.x[first], opened.sigma[first])
         count, out = len(weights), self._out.double()
         guided, row = out[-count:].clone(), 0
         scale = float(opened.denoiser.sampler.sampler_extra_args["cond_scale"])
@@ -68,6 +74,8 @@ class Recorder:
             rows=len(params.x),
             gap=float((params.x.double() - guided).abs().max() / guided.abs().max()),
             plain_gap=float((plain - out[-count:]).abs().max() / out[-count:].abs().max()),
+            again_gap=float((again.double() - out[:1]).abs().max() / out[:1].abs().max()),
+            pictured=host.pictured(opened),
             rms=float(out[-count:].pow(2).mean().sqrt()),
             rms_from_x0=float(noise.pow(2).mean().sqrt()),
         )

@@ -97,6 +97,7 @@ def compare(page, report):
     assert told["factSensitivity"] == f"about 1 in {report.sensitivity:g} ordinary pictures"
     assert told["factVersion"] == f"MemStab {report.version}, {report.host}"
     assert told.get("factReason", "") == report.reason
+    assert ("factLook" in told) == (report.second_look is not None)
     if report.score is not None:
         assert float(told["factScore"].replace(",", "")) == pytest.approx(report.score, rel=5e-3)
     if report.profile is not None:

@@ -233,12 +233,35 @@ def test_no_negative_prompt_hides_a_replay(calibrated, memorized, ordinary, know
         off, detect, suppress = (calibrated.one(memorized[2], mode, **how) for mode in (None, DETECT, SUPPRESS))
         assert detect.equals(off)
         assert detect.report.verdict == "flagged"
-        assert 1 <= detect.report.extra_evaluations <= 7
+        assert 1 <= detect.report.extra_evaluations <= 7 or detect.report.second_look is not None
         assert not known.copied(suppress, memorized[2])
     plain, watched = (
         calibrated.one(ordinary[1], mode, negative_prompt=FAULTS, sampler_name=sampler)
         for mode in (None, {"sensitivity": 1000})
     )
+    assert watched.report.verdict == "clear"
+    assert watched.equals(plain)
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM", "DPM++ 2M"])
+def test_a_second_look_finds_replays_that_stay_below_their_bound(calibrated, memorized, ordinary, known, sampler):
+    rare, how = {"sensitivity": 100_000}, {"cfg_scale": 1, "sampler_name": sampler}
+    looked = 0
+    for prompt in memorized[:4]:
+        off, detect, suppress = (
+            calibrated.one(prompt, mode, **how) for mode in (None, {**DETECT, **rare}, {**SUPPRESS, **rare})
+        )
+        assert detect.equals(off)
+        if known.copied(off, prompt):
+            assert detect.report.verdict == "flagged", detect.report
+            assert not known.copied(suppress, prompt)
+        look = detect.report.second_look
+        if look is not None and look.bound < detect.report.score:
+            looked += 1
+            assert detect.report.extra_evaluations >= 4
+            assert f"alike {look.likeness:.2g}" in detect.infotext
+    assert looked > 0
+    plain, watched = (calibrated.one(ordinary[1], mode, **how) for mode in (None, rare))
     assert watched.report.verdict == "clear"
     assert watched.equals(plain)
 

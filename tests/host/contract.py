@@ -84,9 +84,11 @@ def pieces_of_a_text_are_encoded_by_their_tokens(record):
     assert {facts["piece_fixes"] for facts in of(events, "denoiser")} == {0}
 
 
-def the_model_answers_without_a_prompt_and_no_callback_hears_of_it(record, sampler):
+def the_model_answers_once_more_and_no_callback_hears_of_it(record, sampler):
     events = record(sampler, ["one AND two :0.5", "three"], 2, "")
     assert max(facts["plain_gap"] for facts in of(events, "after")) < 1e-3
+    assert max(facts["again_gap"] for facts in of(events, "after")) < 1e-3
+    assert {facts["pictured"] for facts in of(events, "after")} == {False}
     assert len(of(events, "denoiser")) == len(of(events, "after"))
 
 
@@ -114,8 +116,8 @@ STATEMENTS = (
     (timestep_samplers_speak_of_noise,),
     (the_empty_prompt_is_encoded_on_request,),
     (pieces_of_a_text_are_encoded_by_their_tokens,),
-    (the_model_answers_without_a_prompt_and_no_callback_hears_of_it, "Euler"),
-    (the_model_answers_without_a_prompt_and_no_callback_hears_of_it, "DDIM"),
+    (the_model_answers_once_more_and_no_callback_hears_of_it, "Euler"),
+    (the_model_answers_once_more_and_no_callback_hears_of_it, "DDIM"),
     (steps_count_from_zero, "Euler", 20, 20),
     (steps_count_from_zero, "DDIM", 19, 19),
     (steps_count_from_zero, "Heun", 39, 20),

@@ -42,7 +42,7 @@ class InterruptedByUser(BaseException):
 class TextModel:
     """cond_stage_model: words by white space, chunks of 75, a feature row a token."""
 
-    id_end = END
+    id_end, chunk_length = END, 75
 
     def tokenize_line(self, text):
         words = [number(word) for word in text.split()]

@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lib_memstab.core import profile as profiles
 from lib_memstab.core.lessons import EACH, FEWEST, SOURCE
-from lib_memstab.core.profile import Checkpoint, ProfileError
+from lib_memstab.core.profile import Checkpoint, Latent, ProfileError
+from lib_memstab.core.region import Likeness
 from lib_memstab.host import learner as learning
 from lib_memstab.host import wording
 from lib_memstab.host.matching import ENOUGH
@@ -202,6 +204,86 @@ def test_many_images_of_the_user_come_before_a_calibration(judged):
     assert judged.sample(["ordinary prompt 216"], DETECT)[0].report.profile.name == "stand-in learned"
     negative = judged.sample(["ordinary prompt 216"], DETECT, negative="blurry")[0].report
     assert negative.profile.name == "stand-in"
+
+
+LIKENESS = Likeness(2.0, 0.5)  # the stand-in's pictures of one prompt are all much alike
+
+
+def looked_at(profile, likeness=LIKENESS, **changes):
+    """A calibrated profile whose bands know how alike pictures are; `changes` of the profile, or of what it covers."""
+    covered = {name: changes.pop(name) for name in ("prompts", "loras") if name in changes}
+    modes = {
+        mode: replace(
+            one,
+            covered=replace(one.covered, **covered),
+            region=replace(one.region, bands=tuple(replace(band, likeness=likeness) for band in one.region.bands)),
+        )
+        for mode, one in profile.modes.items()
+    }
+    return replace(profile, **{"modes": modes, **changes})
+
+
+def learned(extension):
+    """The likeness of each band of the learned profile, by mode."""
+    [profile] = [one.profile for one in extension.store.all() if one.name == "stand-in learned"]
+    return {mode: [band.likeness for band in one.region.bands] for mode, one in profile.modes.items()}
+
+
+def learned_anew(extension):
+    """The same of a profile that is made now, of the lessons there are."""
+    assert extension.learner.forget(OWN, "2999-01-01") == 0
+    return learned(extension)
+
+
+def test_what_is_learned_takes_over_from_a_calibration_how_alike_pictures_are(judged, made):
+    judged.store.save(looked_at(made.profile))
+    generate(judged, FEWEST)
+    assert learned(judged) == {"txt2img": [LIKENESS]}
+    generate(judged, FEWEST + 8, 100, init_latent=torch.zeros(FEWEST + 8, 4, 16, 16))
+    assert learned_anew(judged) == {"txt2img": [LIKENESS], "img2img": [LIKENESS]}
+    generate(judged, 12, 200, negative="blurry")
+    assert learned_anew(judged) == {"txt2img": [LIKENESS] * 2, "img2img": [LIKENESS]}
+
+
+def test_without_a_calibration_that_looked_twice_nothing_is_known_of_it(judged, made):
+    generate(judged, FEWEST)
+    assert learned(judged) == {"txt2img": [None]}
+    judged.store.save(looked_at(made.profile))
+    assert learned_anew(judged) == {"txt2img": [LIKENESS]}
+    judged.store.delete("stand-in")
+    assert learned_anew(judged) == {"txt2img": [None]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"checkpoint": Checkpoint("stand-in", "cd" * 32)},
+        {"latent": Latent(16)},
+        {"loras": ("style",)},
+        {"prompts": SOURCE},
+        {"modes": "img2img"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_of_another_checkpoint_mode_or_lora_and_of_other_lessons_nothing_is_taken_over(learns, made, changes):
+    profile = looked_at(made.profile, **{name: value for name, value in changes.items() if name != "modes"})
+    modes = {mode: one for mode, one in profile.modes.items() if mode == changes.get("modes", mode)}
+    learns.store.save(replace(profile, name="another", modes=modes))
+    generate(learns, FEWEST)
+    assert learned(learns) == {"txt2img": [None]}
+
+
+def test_of_several_calibrations_the_users_newest_says_how_alike_pictures_are(learns, made):
+    shipped = learns.folder / "shipped"
+    shipped.mkdir()
+    profiles.save(looked_at(made.profile, Likeness(2.1, 0.5), name="c", created="2026-09-09"), shipped)
+    generate(learns, FEWEST)
+    assert learned(learns) == {"txt2img": [Likeness(2.1, 0.5)]}
+    for name, day, mean in (("a", "2026-03-03", 2.3), ("b", "2026-02-02", 2.2)):
+        learns.store.save(looked_at(made.profile, Likeness(mean, 0.5), name=name, created=day))
+    learns.store.save(replace(made.profile, name="d", created="2026-04-04"))
+    (learns.folder / "broken.json").write_text("{")
+    assert learned_anew(learns) == {"txt2img": [Likeness(2.3, 0.5)]}
 
 
 def test_the_tab_forgets_today_at_once_and_everything_on_the_second_click(learns):

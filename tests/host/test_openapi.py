@@ -4,10 +4,13 @@ import dataclasses
 import types
 
 import jsonschema
+import numpy as np
 import pytest
 
 from lib_memstab.calibration.calibrator import Progress
 from lib_memstab.calibration.plan import read_plan
+from lib_memstab.core.calibration import with_likeness
+from lib_memstab.core.profile import load
 from lib_memstab.host import verifier
 from lib_memstab.host.audit import read_audit
 from lib_memstab.host.evidence_openapi import EXTRACTION, VERIFICATION
@@ -15,6 +18,8 @@ from lib_memstab.host.extracts import read_extraction
 from lib_memstab.host.openapi import AUDIT, PLAN
 from lib_memstab.host.verification import read_verification
 from lib_memstab.settings import SettingsError
+from lib_memstab.store import Store
+from tests.core.test_profile import PROFILE, UNLOOKED
 
 SAMPLERS, SCHEDULERS = ["Euler", "DDIM"], ["Automatic"]
 
@@ -58,6 +63,29 @@ def test_every_page_is_described_with_all_its_answers(app):
     for page, kind in (("calibrate", Progress), ("verify", verifier.Progress)):
         progress = pages[f"/memstab/v1/{page}"]["post"]["responses"]["202"]["content"]["application/json"]["schema"]
         assert set(progress["properties"]) == {one.name for one in dataclasses.fields(kind)}
+
+
+def test_the_page_of_profiles_says_in_which_modes_suspicious_images_get_a_second_look(tmp_path):
+    fastapi = pytest.importorskip("fastapi", reason="the WebUI brings it")
+    client = pytest.importorskip("fastapi.testclient", reason="httpx is not installed")
+    from lib_memstab.host import api
+
+    known = PROFILE.modes["txt2img"]
+    region = with_likeness(known.region, [band.conditions for band in known.region.bands], np.array([0.1, 0.2]))
+    store = Store(lambda: tmp_path, tmp_path / "shipped")
+    modes = {"img2img": load(UNLOOKED).modes["txt2img"], "txt2img": dataclasses.replace(known, region=region)}
+    store.save(dataclasses.replace(PROFILE, modes=modes))
+    (tmp_path / "broken.json").write_text("{")
+    app, rest = fastapi.FastAPI(), len(dataclasses.fields(api.Parts)) - 3
+    api.add_pages(app, api.Parts(lambda: "a host", store, *[None] * rest, credentials=""))
+    told = client.TestClient(app).get("/memstab/v1/profiles").json()
+    assert {one["name"]: (one["modes"], one["second_looks"]) for one in told} == {
+        "broken": ([], []),
+        PROFILE.name: (["img2img", "txt2img"], ["txt2img"]),
+    }
+    page = app.openapi()["paths"]["/memstab/v1/profiles"]["get"]["responses"]["200"]["content"]
+    schema = page["application/json"]["schema"]["items"]
+    assert all(set(one) == set(schema["properties"]) for one in told)
 
 
 def test_a_calibrations_fields_are_those_that_are_read():

@@ -30,8 +30,8 @@ def broken(store, tmp_path):
 
 def test_every_profile_has_a_row_the_broken_one_with_its_error(broken):
     rows = {row[0]: row for row in catalogue.rows(broken.all())}
-    assert rows["mine"] == ("mine", LAB, "txt2img", "497", "200", "you")
-    assert rows[LAB][2:] == ("txt2img, img2img", "497, 512", "200, 500", "MemStab")
+    assert rows["mine"] == ("mine", LAB, "txt2img", "506", "500", "you")
+    assert rows[LAB][2:] == ("txt2img, img2img", "506, 512", "500, 500", "MemStab")
     assert rows["broken"][1].startswith("cannot be used: ")
     html = markup.table(catalogue.HEADS, catalogue.rows(broken.all()))
     assert html.count("<tr>") == 4
@@ -49,6 +49,7 @@ def test_a_profile_is_told_as_the_command_line_tells_it(store):
     words, figure = catalogue.told(store, "mine")
     assert "sha256" in words
     assert "trajectories" in words
+    assert "second looks" in words
     assert len(figure.axes) == 1
     assert "<img" in markup.picture(figure, "mine")
     assert catalogue.told(store, "") == ("", None)
