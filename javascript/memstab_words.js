@@ -22,6 +22,7 @@
         flaggedMeans: "Looks like the replay of a training picture. It was left as it is.",
         endedMeans: "Looks like the replay of a training picture. Its sampling was ended there.",
         suppressedMeans: "Looked like the replay of a training picture. MemStab steered it away.",
+        lookDecided: "The score alone was not enough: the prompt gives an unusually similar picture from other noise.",
         foundNot: "It can be a false alarm. MemStab does not know the training data, nor anyone's rights.",
         notMeasuredMeans: "Not measured, so nothing is known about this picture.",
         unreadableMeans: "This picture has a badge of MemStab that cannot be read, so nothing is known about it.",
@@ -38,6 +39,7 @@
         factReason: "Reason",
         factScore: "Score",
         factRarity: "How rare",
+        factLook: "Second look",
         factSteps: "Steps",
         factFirst: "First step outside",
         factAttempts: "Seeds given up",
@@ -46,6 +48,8 @@
         factStrength: "Strength",
         factProfile: "Profile",
         factVersion: "Written by",
+        lookLikeness: "likeness {likeness} to the same prompt's picture from other noise",
+        lookBound: "lowest bound of the score: {bound}",
         stepCounts: "{measured} measured, {outside} outside, {suppressed} suppressed",
         extraSteps: "{count} extra evaluations",
         suppress: "suppress",
@@ -92,6 +96,7 @@
     );
     const VERDICT = new RegExp(
         `^(${VERDICTS.join("|")})(?: p([=<])(${NUMBER}))?(?: score (-?${NUMBER}))?(?: from step ([0-9]{1,9}))?` +
+        `(?: alike (-?${NUMBER}))?` +
         "( transfer)?(?: partial ([0-9]{1,9}) of ([0-9]{1,9}))?(?: - (.*))?$",
     );
 
@@ -121,6 +126,7 @@
     const count = check((value) => Number.isInteger(value) && value >= 0);
     const oneOf = (names) => check((value) => names.includes(value));
     const share = check((value) => typeof value === "number" && value >= 0 && value <= 1);
+    const correlation = check((value) => typeof value === "number" && Math.abs(value) <= 1);
     const list = (read, longest = MAX_ITEMS) => (value) => (
         Array.isArray(value) && value.length <= longest ? value.map((one) => read(one)) : fail()
     );
@@ -178,8 +184,9 @@
             rule: line,
             heat,
             attempts: list(record({seed: count, score: orNull(number), first_outside: orNull(count)}), 1000),
+            second_look: orNull(record({likeness: correlation, bound: number})),
         },
-        {extra_evaluations: 0, strength: 1, rule: "", heat: null, attempts: []},
+        {extra_evaluations: 0, strength: 1, rule: "", heat: null, attempts: [], second_look: null},
     );
 
     /** The report in a badge's JSON; FileError where it is none. */
@@ -211,11 +218,12 @@
         const said = entries(infotext);
         const found = VERDICT.exec(said.get("MemStab verdict") || "");
         if (!found) return null;
-        const [, verdict, sign, p, score, first, transfer, done, planned, reason] = found;
+        const [, verdict, sign, p, score, first, alike, transfer, done, planned, reason] = found;
         const [, mode, sensitivity, strength, name] = SETTINGS.exec(said.get("MemStab") || "") || [];
         const numeric = (text) => (text === undefined ? null : Number(text));
         const value = numeric(p);
-        if (value > 1) return null;
+        const likeness = numeric(alike);
+        if (value > 1 || Math.abs(likeness) > 1) return null;
         const match = transfer ? "transfer" : verdict === "not measured" ? null : "exact";
         return {
             verdict,
@@ -236,6 +244,7 @@
             rule: "",
             heat: null,
             attempts: [],
+            second_look: likeness === null ? null : {likeness, bound: null},
         };
     }
 
@@ -265,6 +274,13 @@
         return say("stoppedAt", {state: say(NAMES[one.verdict]), done: one.partial[0], planned: one.partial[1]});
     }
 
+    /** Whether it was found by its second look alone, which only the whole badge tells. */
+    function lookDecided(one) {
+        const bound = one.second_look?.bound ?? null;
+        if (bound === null || one.score === null || one.p_value === null) return false;
+        return bound <= one.score && one.p_value > 1 / one.sensitivity;
+    }
+
     /** What the verdict means, and what it does not, in sentences. */
     function meaning(one) {
         if (one.error) return [say("unreadableMeans"), say(one.error)];
@@ -273,7 +289,10 @@
         const sentences = [say(ended ? "endedMeans" : `${key}Means`)];
         if (one.partial) sentences.push(say("stopped", {done: one.partial[0], planned: one.partial[1]}));
         if (key === "clear") sentences.push(say("clearNot"));
-        if (key === "flagged" || key === "suppressed") sentences.push(say("foundNot"));
+        if (key === "flagged" || key === "suppressed") {
+            if (lookDecided(one)) sentences.push(say("lookDecided"));
+            sentences.push(say("foundNot"));
+        }
         if (!one.trace) sentences.push(say("lineOnly"));
         return sentences;
     }
@@ -310,6 +329,12 @@
         add("factReason", one.reason);
         add("factScore", one.score === null ? "" : shown(one.score));
         add("factRarity", rarity(one));
+        const {likeness, bound = null} = one.second_look || {};
+        add(
+            "factLook",
+            one.second_look && say("lookLikeness", {likeness: shown(likeness, 2)}),
+            bound !== null && say("lookBound", {bound: shown(bound)}),
+        );
         add(
             "factSteps",
             counts && say("stepCounts", counts),

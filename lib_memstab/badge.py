@@ -3,8 +3,8 @@
 Infotext has two keys, whose values the WebUI neither quotes nor splits: no comma, colon, quotation mark or line break.
 
     MemStab          settings: MODE SENSITIVITY "strength" STRENGTH ["retries" RETRIES] ["profile" NAME]
-    MemStab verdict  VERDICT ["p=" P | "p<0.0001"] ["score" SCORE] ["from step" STEP] ["transfer"]
-                     ["partial" DONE "of" PLANNED] ["-" REASON]
+    MemStab verdict  VERDICT ["p=" P | "p<0.0001"] ["score" SCORE] ["from step" STEP] ["alike" LIKENESS]
+                     ["transfer"] ["partial" DONE "of" PLANNED] ["-" REASON]
                      for a grid: COUNT VERDICT {"/" COUNT VERDICT}
 
     MODE         suppress, detect, stop or retry
@@ -14,6 +14,7 @@ Infotext has two keys, whose values the WebUI neither quotes nor splits: no comm
     NAME         the profile a user chose, up to the end; without it the profile is chosen automatically
     VERDICT      clear, flagged, suppressed or not measured; REASON stands with "not measured" only
     STEP         first step outside the region, counted from 1
+    LIKENESS     number from -1 to 1, two digits: how like the second look's picture it was; flagged and suppressed only
 
 The first value restores the settings exactly; the second is for people, and a program may rely on how it begins. Both
 survive in JPEG, WebP and AVIF. A PNG also has the whole report: a text chunk `memstab`, JSON in ASCII.
@@ -65,6 +66,7 @@ _SETTINGS = re.compile(
 )
 _VERDICT = re.compile(
     rf"({'|'.join(get_args(Verdict))})(?: p[=<]({_NUMBER}))?(?: score (-?{_NUMBER}))?(?: from step ([0-9]{{1,9}}))?"
+    rf"(?: alike (-?{_NUMBER}))?"
     r"( transfer)?(?: partial ([0-9]{1,9}) of ([0-9]{1,9}))?(?: - (.*))?"
 )
 _COUNT = re.compile(rf"([0-9]{{1,9}}) ({'|'.join(get_args(Verdict))})")
@@ -103,12 +105,17 @@ class JobSettings:
 
 @dataclass(frozen=True)
 class VerdictText:
-    """What the infotext says of an image, fields as in `ImageReport`; `p_value` is a bound where it says `p<`."""
+    """What the infotext says of an image, fields as in `ImageReport`; `p_value` is a bound where it says `p<`.
+
+    `alike` is the second look's likeness; None where there was none, or where the verdict is neither flagged nor
+    suppressed.
+    """
 
     verdict: Verdict
     p_value: float | None
     score: float | None
     first_outside: int | None
+    alike: float | None
     transfer: bool
     partial: tuple[int, int] | None
     reason: str
@@ -160,6 +167,8 @@ def verdict_to_infotext(report: ImageReport) -> str:
             parts.append(f"score {report.score:.3g}")
         if report.steps.first_outside is not None:
             parts.append(f"from step {report.steps.first_outside}")
+        if report.second_look is not None and report.verdict != "clear":
+            parts.append(f"alike {report.second_look.likeness:.2g}")
         if report.profile is not None and report.profile.match == "transfer":
             parts.append("transfer")
     if report.partial is not None:
@@ -174,15 +183,17 @@ def verdict_from_infotext(text: str) -> VerdictText:
     found = _VERDICT.fullmatch(text)
     if not found:
         raise BadgeError(f"{text[:80]!r} is no verdict of MemStab")
-    verdict, p_text, score_text, step, transfer, done, planned, reason = found.groups()
-    p_value, score = (None if number is None else float(number) for number in (p_text, score_text))
-    if not (p_value is None or p_value <= 1) or not (score is None or math.isfinite(score)):
+    verdict, p_text, score_text, step, alike_text, transfer, done, planned, reason = found.groups()
+    p_value, score, alike = (None if text is None else float(text) for text in (p_text, score_text, alike_text))
+    shares = all(one is None or abs(one) <= 1 for one in (p_value, alike))
+    if not shares or not (score is None or math.isfinite(score)):
         raise BadgeError(f"{text[:80]!r} has a number that no verdict of MemStab has")
     return VerdictText(
         next(one for one in get_args(Verdict) if one == verdict),
         p_value,
         score,
         None if step is None else int(step),
+        alike,
         transfer is not None,
         None if done is None else (int(done), int(planned)),
         reason or "",
@@ -307,7 +318,20 @@ def _rarity(report: ImageReport) -> str:
     else:
         share = "fewer than 1 in 10,000 ordinary pictures score as high"
     transfer = report.profile is not None and report.profile.match == "transfer"
-    return f" ({share}{'; less certain, as the profile is for other settings' if transfer else ''})"
+    return f" ({share}{_looked(report)}{'; less certain, as the profile is for other settings' if transfer else ''})"
+
+
+def _looked(report: ImageReport) -> str:
+    """What a second look adds to how rare the score is, where the verdict is due to it or in spite of it."""
+    look = report.second_look
+    if look is None or report.score is None or report.p_value is None:
+        return ""
+    if report.verdict == "clear":
+        given = "what its prompt gives from other noise is not similar enough for a flag"
+        return f", and {given}, likeness {look.likeness:.2g}"
+    if look.bound <= report.score and report.p_value > 1 / report.sensitivity:
+        return f", but its prompt gives an unusually similar picture from other noise, likeness {look.likeness:.2g}"
+    return ""
 
 
 def _steps(count: int) -> str:

@@ -23,7 +23,7 @@ from lib_memstab.badge import (
     settings_from_infotext,
     settings_to_infotext,
 )
-from lib_memstab.core.report import Heat, ImageReport, PassReport, ProfileUse, StepCounts, Trace
+from lib_memstab.core.report import Heat, ImageReport, PassReport, ProfileUse, SecondLook, StepCounts, Trace
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = Path(__file__).parents[1] / "profiles" / "badge.schema.json"
@@ -71,6 +71,23 @@ BLIND = dataclasses.replace(
 )
 TRANSFER = dataclasses.replace(CLEAR, profile=dataclasses.replace(USE, match="transfer"))
 TOO_SHORT = dataclasses.replace(BLIND, reason="one step is too few", partial=(1, 20))
+LOOKED = dataclasses.replace(
+    FLAGGED,
+    score=2.5,
+    p_value=0.03,
+    sensitivity=100.0,
+    steps=StepCounts(20, 9, 0, 3),
+    passes=(),
+    extra_evaluations=4,
+    second_look=SecondLook(0.9312, 2.25),
+)
+LOOKED_SUPPRESSED = dataclasses.replace(
+    LOOKED, verdict="suppressed", mode="suppress", steps=StepCounts(20, 9, 9, 3), profile=TRANSFER.profile
+)
+UNLIKE = dataclasses.replace(
+    LOOKED, verdict="clear", steps=StepCounts(20, 0, 0, None), second_look=SecondLook(-0.0314, 3.0), heat=None
+)
+"""Clear, as the picture from other noise is another one."""
 CASES = {
     "clear": (JobSettings(sensitivity=1000.0), CLEAR),
     "clear, transfer": (JobSettings(sensitivity=2.5), TRANSFER),
@@ -80,6 +97,13 @@ CASES = {
     "suppressed, interrupted": (JobSettings(sensitivity=1000.0), dataclasses.replace(SUPPRESSED, partial=(10, 20))),
     "not measured": (JobSettings(sensitivity=1000.0), BLIND),
     "not measured, interrupted": (JobSettings(sensitivity=1000.0), TOO_SHORT),
+    "flagged by its second look": (JobSettings("detect"), LOOKED),
+    "suppressed by its second look, transfer": (JobSettings(), LOOKED_SUPPRESSED),
+    "flagged anyway, with a second look": (
+        JobSettings("detect", 1000.0),
+        dataclasses.replace(FLAGGED, second_look=SecondLook(1.0, 2.25)),
+    ),
+    "clear after a second look": (JobSettings("detect"), UNLIKE),
 }
 
 # modules/infotext_utils.py of WebUI v1.10.1
@@ -192,15 +216,36 @@ def test_a_verdict_comes_back_from_an_infotext(name):
     text = badge.verdict_to_infotext(report)
     found = badge.verdict_from_infotext(text)
     assert (found.verdict, found.partial) == (report.verdict, report.partial)
-    assert found.transfer == (name == "clear, transfer")
+    assert found.transfer == (report.profile is not None and report.profile.match == "transfer")
     assert found.first_outside == report.steps.first_outside
     assert bool(found.reason) == (report.verdict == "not measured")
     assert found.score == (None if report.score is None else float(f"{report.score:.3g}"))
     assert found.p_value == (None if report.p_value is None else max(report.p_value, 1e-4))
+    told = report.second_look is not None and report.verdict in ("flagged", "suppressed")
+    assert found.alike == (float(f"{report.second_look.likeness:.2g}") if told else None)
+
+
+@hypothesis.settings(max_examples=200, deadline=None)
+@hypothesis.given(
+    st.sampled_from(["flagged", "suppressed"]), st.floats(-1, 1), st.booleans(), st.none() | st.just((10, 20))
+)
+def test_any_likeness_comes_back_to_two_digits_from_a_pasted_infotext(verdict, likeness, transfer, partial):
+    use = dataclasses.replace(USE, match="transfer") if transfer else USE
+    look = SecondLook(likeness, 2.25)
+    report = dataclasses.replace(LOOKED, verdict=verdict, second_look=look, profile=use, partial=partial)
+    text = host_parse(host_infotext({badge.VERDICT_KEY: badge.verdict_to_infotext(report)}))[badge.VERDICT_KEY]
+    found = badge.verdict_from_infotext(text)
+    assert found.alike == pytest.approx(likeness, rel=0.06)
+    assert (found.first_outside, found.transfer, found.partial) == (3, transfer, partial)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "fine", "clear p=2", "clear score 1e999", "clear  p=0.1", "clear from step", "2 clear", "clear\n"]
+    "text",
+    [
+        *("", "fine", "clear p=2", "clear score 1e999", "clear  p=0.1", "clear from step", "2 clear", "clear\n"),
+        *("flagged alike", "flagged alike 1.1", "flagged alike -1.1", "flagged alike 1e999", "flagged alike nan"),
+        *("flagged alike 0.9 from step 2", "flagged transfer alike 0.9"),
+    ],
 )
 def test_what_is_no_verdict_is_refused(text):
     with pytest.raises(BadgeError):
@@ -216,6 +261,34 @@ def test_a_grid_counts_its_images():
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_words_tell_of_a_second_look_where_the_verdict_is_due_to_it(name):
+    words = badge.words(CASES[name][1])
+    assert ("but its prompt gives an unusually similar picture from other noise, likeness 0.93" in words) == (
+        "by its second look" in name
+    )
+    assert ("not similar enough for a flag, likeness -0.031" in words) == (name == "clear after a second look")
+    assert ("noise" in words) == ("likeness" in words)
+
+
+DUE_TO_THE_LOOK = [
+    ({}, True),
+    ({"score": 2.25}, True),
+    ({"score": 2.2}, False),
+    ({"score": None}, False),
+    ({"p_value": 0.01}, False),
+    ({"p_value": 0.011}, True),
+    ({"p_value": None}, False),
+    ({"sensitivity": 30.0}, False),
+    ({"second_look": None}, False),
+]
+
+
+@pytest.mark.parametrize(("fields", "due"), DUE_TO_THE_LOOK)
+def test_a_verdict_is_due_to_a_second_look_only_if_the_score_alone_was_not_enough(fields, due):
+    assert ("other noise" in badge.words(dataclasses.replace(LOOKED, **fields))) == due
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_words_never_call_a_picture_original(name):
     words = badge.words(CASES[name][1])
     assert not re.search(r"\b(original|unique|safe|genuine|authentic)\b", words, re.IGNORECASE)
@@ -223,10 +296,21 @@ def test_words_never_call_a_picture_original(name):
     assert "\n" not in words
 
 
-def test_the_chunk_is_the_golden_one_and_follows_the_published_schema():
+@pytest.mark.parametrize(("name", "report"), [("badge", SUPPRESSED), ("badge-second-look", LOOKED)])
+def test_the_chunk_is_the_golden_one(name, report):
+    chunk = badge.to_chunk(report)
+    assert chunk == (GOLDEN / f"{name}.json").read_text("utf-8").rstrip("\n")
+    assert from_chunk(chunk) == report
+
+
+def test_a_chunk_of_a_memstab_without_second_looks_is_read():
+    content = json.loads(badge.to_chunk(SUPPRESSED))
+    del content["second_look"]
+    assert from_chunk(json.dumps(content)) == SUPPRESSED
+
+
+def test_the_chunk_follows_the_published_schema():
     chunk = badge.to_chunk(SUPPRESSED)
-    assert chunk == (GOLDEN / "badge.json").read_text("utf-8").rstrip("\n")
-    assert from_chunk(chunk) == SUPPRESSED
     schema = json.loads(SCHEMA.read_text("utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
@@ -238,9 +322,19 @@ def test_the_chunk_is_the_golden_one_and_follows_the_published_schema():
         assert not validator.is_valid(content)
 
 
-def test_every_field_of_a_badge_is_in_the_schema_with_a_description():
+@pytest.mark.parametrize("look", [None, {}, {"likeness": 0.9}, {"likeness": 1.1, "bound": 2.25}, 0.9], ids=str)
+def test_the_schema_takes_the_second_looks_that_are_read(look):
+    content = {**json.loads(badge.to_chunk(LOOKED)), "second_look": look}
+    valid = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text("utf-8"))).is_valid(content)
+    with contextlib.nullcontext() if valid else pytest.raises(BadgeError):
+        from_chunk(json.dumps(content))
+    assert valid == (look is None)
+
+
+@pytest.mark.parametrize("report", [SUPPRESSED, LOOKED], ids=["suppressed", "second look"])
+def test_every_field_of_a_badge_is_in_the_schema_with_a_description(report):
     schema = json.loads(SCHEMA.read_text("utf-8"))
-    content = SUPPRESSED.to_dict()
+    content = report.to_dict()
 
     def resolve(part):
         return {**schema["$defs"][part["$ref"].rsplit("/", 1)[1]], **part} if "$ref" in part else part

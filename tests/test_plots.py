@@ -8,7 +8,7 @@ import pytest
 from lib_memstab.core.profile import load
 from lib_memstab.core.report import PassReport, Trace, combine
 from tests.core.test_profile import PROFILE
-from tests.test_badge import BLIND, CASES, CLEAR, SUPPRESSED, TRACE
+from tests.test_badge import BLIND, CASES, CLEAR, LOOKED, SUPPRESSED, TRACE
 
 pytest.importorskip("matplotlib")
 
@@ -76,6 +76,11 @@ def test_a_badge_of_one_pass_has_one_axes_with_region_bound_path_and_steps_outsi
     assert axes.get_title(loc="left") == "suppressed, from step 2 on, score 8.21, p 1e-06, profile lab (exact)"
     assert "Looked like the replay of a training picture" in figure.get_suptitle()
     assert figure.get_suptitle().endswith("WebUI v1.10.1, MemStab 0.1.0, suppress, strength 1")
+
+
+def test_a_figure_says_what_a_second_look_found():
+    figure = plots.badge_figure(LOOKED)
+    assert "unusually similar picture from other noise, likeness 0.93" in figure.get_suptitle().replace("\n", " ")
 
 
 def test_every_measured_pass_has_axes_of_its_own():

@@ -30,7 +30,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif")
 """Names that are looked at in a folder; what is in the file decides how it is read."""
 
 _ENTRY = re.compile(r'([^:,"\s][^:,"]{0,60}):[ \t]*("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
-_ROUNDING = {"score": 0.006, "p_value": 0.06}
+_ROUNDING = {"score": 0.006, "p_value": 0.06, "likeness": 0.06}
 """How far an infotext's numbers may be from the badge's, which are rounded there: relatively, or by `_SMALLEST`."""
 
 _SMALLEST = 1e-4
@@ -55,6 +55,7 @@ class Row:
         contradiction: how the two texts of the file differ; empty if they agree, or if there is one.
         size: in bytes.
         modified: in UTC.
+        likeness: of a second look; an infotext has it of flagged and suppressed pictures only.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class Row:
     contradiction: str = ""
     size: int | None = None
     modified: datetime | None = None
+    likeness: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON data; a path that is not Unicode has lone surrogates, as Python's own have."""
@@ -226,6 +228,7 @@ def _of_badge(path: Path, texts: PictureTexts) -> Row | None:
         report.profile.match if report.profile else None,
         report.partial,
         report.reason,
+        likeness=None if report.second_look is None else report.second_look.likeness,
     )
 
 
@@ -259,6 +262,7 @@ def _of_verdict(path: Path, said: badge.VerdictText) -> Row:
         match="transfer" if said.transfer else None,
         partial=said.partial,
         reason=said.reason,
+        likeness=said.alike,
     )
 
 
@@ -279,10 +283,11 @@ def _contradiction(written: Row, said: Row) -> str:
     if written.state != said.state:
         return f"the badge says {written.state}, the infotext {said.state}"
     numbers = () if said.state in ("not measured", "damaged badge") else ("score", "p_value", "first_outside")
+    looked = ("likeness",) if said.state in ("flagged", "suppressed") else ()
     settings = () if said.mode is None else ("mode", "sensitivity")
     return "; ".join(
         f"the badge says {name} {getattr(written, name)}, the infotext {getattr(said, name)}"
-        for name in (*settings, *numbers, "partial")
+        for name in (*settings, *numbers, *looked, "partial")
         if not _agree(getattr(written, name), getattr(said, name), _ROUNDING.get(name, 0.0))
     )
 

@@ -14,11 +14,13 @@ from PIL import features
 
 from lib_memstab import badge
 from lib_memstab.badge import JobSettings
+from lib_memstab.core.report import SecondLook
 from lib_memstab.evidence.audit import STATES, Row, audit, moment, summary, told
 from lib_memstab.metadata import PictureTexts
 from tests.evidence.pictures import parameters, png, with_comment
-from tests.test_badge import BLIND, CASES, CLEAR, FLAGGED, SUPPRESSED, TRANSFER, host_infotext, write
+from tests.test_badge import BLIND, CASES, CLEAR, FLAGGED, LOOKED, SUPPRESSED, TRANSFER, UNLIKE, host_infotext, write
 
+UNLOOKED = dataclasses.replace(LOOKED, second_look=None)
 STOPPED = dataclasses.replace(CLEAR, partial=(10, 20))
 SETTINGS = JobSettings(sensitivity=1000.0)
 STATE_OF = {
@@ -30,6 +32,10 @@ STATE_OF = {
     "suppressed, interrupted": "suppressed",
     "not measured": "not measured",
     "not measured, interrupted": "not measured",
+    "flagged by its second look": "flagged",
+    "suppressed by its second look, transfer": "suppressed",
+    "flagged anyway, with a second look": "flagged",
+    "clear after a second look": "clear",
 }
 
 
@@ -61,6 +67,7 @@ def test_a_png_tells_what_its_badge_says(tmp_path, name):
         reason=report.reason.replace("\n", " "),
         size=path.stat().st_size,
         modified=datetime.fromtimestamp(int(path.stat().st_mtime), timezone.utc),
+        likeness=report.second_look and report.second_look.likeness,
     )
 
 
@@ -74,7 +81,9 @@ def test_other_kinds_tell_what_their_infotext_says(tmp_path, name, suffix):
     assert row.partial == report.partial
     assert row.first_outside == report.steps.first_outside
     assert row.score == (None if report.score is None else pytest.approx(report.score, rel=0.01))
-    assert row.match == ("transfer" if name == "clear, transfer" else None)
+    assert row.match == ("transfer" if name.endswith("transfer") else None)
+    told = report.second_look is not None and report.verdict != "clear"
+    assert row.likeness == (pytest.approx(report.second_look.likeness, rel=0.06) if told else None)
     assert row.profile == (None if settings.profile == "auto" else settings.profile)
 
 
@@ -128,17 +137,22 @@ def test_texts_that_cannot_be_read_are_damaged_or_unreadable():
         (CLEAR, dataclasses.replace(CLEAR, score=1.52), "clear", "the badge says score 1.5, the infotext 1.52"),
         (CLEAR, dataclasses.replace(CLEAR, p_value=0.2), "clear", "the badge says p_value 0.25, the infotext 0.2"),
         (BLIND, dataclasses.replace(BLIND, reason="other"), "not measured", ""),
+        (LOOKED, UNLOOKED, "flagged", "the badge says likeness 0.9312, the infotext None"),
+        (UNLOOKED, LOOKED, "flagged", "the badge says likeness None, the infotext 0.93"),
+        (UNLIKE, dataclasses.replace(UNLIKE, second_look=None), "clear", ""),
     ],
 )
 def test_two_texts_that_differ_are_told_and_the_graver_counts(written, said, state, contradiction):
-    row = of_texts(badge.to_chunk(written), parameters(JobSettings(written.mode, 1000.0), said))
+    row = of_texts(badge.to_chunk(written), parameters(JobSettings(written.mode, written.sensitivity), said))
     assert (row.state, row.contradiction) == (state, contradiction)
 
 
 @hypothesis.settings(max_examples=200, deadline=None)
-@hypothesis.given(st.floats(-1e6, 1e6), st.floats(0, 1), st.floats(1, 1e9, exclude_min=True))
-def test_rounding_is_no_contradiction(score, p_value, sensitivity):
-    report = dataclasses.replace(TRANSFER, score=score, p_value=p_value, sensitivity=sensitivity)
+@hypothesis.given(st.floats(-1e6, 1e6), st.floats(0, 1), st.floats(1, 1e9, exclude_min=True), st.floats(-1, 1))
+def test_rounding_is_no_contradiction(score, p_value, sensitivity, likeness):
+    look = SecondLook(likeness, 2.25)
+    numbers = {"score": score, "p_value": p_value, "sensitivity": sensitivity, "second_look": look}
+    report = dataclasses.replace(LOOKED, mode="suppress", profile=TRANSFER.profile, **numbers)
     row = of_texts(badge.to_chunk(report), parameters(JobSettings("suppress", sensitivity), report))
     assert row.contradiction == ""
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lib_memstab.core.region import Likeness
 from lib_memstab.evidence.descriptors import TileDescriptor
 from lib_memstab.evidence.journal import JournalError, packed
 from lib_memstab.evidence.prompt_lists import ListedPrompt, PromptList, read_list
@@ -21,7 +22,7 @@ from lib_memstab.evidence.verify.outcomes import shown
 from lib_memstab.evidence.verify.plan import MODES, Sampling, Subject, shots_of, subjects_of
 from lib_memstab.evidence.verify.references import TrainingPictureError, read_references
 from lib_memstab.evidence.verify.report import Account, write_report
-from lib_memstab.evidence.verify.run import excesses
+from lib_memstab.evidence.verify.run import excesses, take_all
 from lib_memstab.evidence.verify.sources import LabSource
 from lib_memstab.lab.statistics import auc, bootstrap
 
@@ -101,6 +102,40 @@ def test_the_excess_out_of_a_badge_is_the_score_of_its_evaluation(lab):
         assert one.report.score == pytest.approx(bound * max(excesses(one.report)), rel=1e-4)
         assert (max(excesses(one.report)) > 1) == (one.report.verdict == "flagged")
         assert len(excesses(one.report)) == 4
+
+
+@pytest.fixture
+def looking(lab):
+    """The lab for bounds that no picture reaches alone, whose calibration found all ordinary pictures unlike."""
+    source = LabSource(Sampling(steps=4, width=128, height=128, sensitivity=1e6))
+    bands = tuple(replace(band, likeness=Likeness(-2.0, 0.05)) for band in lab.lab.region.bands)
+    source.lab = replace(lab.lab, region=replace(lab.lab.region, bands=bands))
+    return source
+
+
+def test_what_came_of_a_second_look_is_kept_and_in_the_table(looking, tmp_path):
+    subjects = subjects_of([lab_lists()[0]], [], 1)
+    journal = Journal(tmp_path / "journal.jsonl", {})
+    take_all(shots_of(subjects, 1), looking, journal, TileDescriptor(), {})
+    off, detected, after = journal.entries()
+    assert (off.alike, off.extra) == (None, 0)
+    assert detected.verdict == "flagged"
+    assert detected.score < looking.lab.region.threshold(1e6)
+    assert 0.5 < detected.alike <= 1
+    assert (after.verdict, after.alike is None) == ("suppressed", False)
+    rows = shown(journal, subjects, TileDescriptor())
+    write_report(tmp_path, Account({}, [], figures(rows), "by what is told", [], 1), rows)
+    assert [float(row["second_look_likeness"]) for row in rows_of(tmp_path)] == [pytest.approx(detected.alike)]
+
+
+def test_a_journal_of_a_memstab_without_second_looks_goes_on(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl", {})
+    journal.add(entry(0, 1, "detect", alike=0.9))
+    journal.add(entry(0, 2, "detect", alike=0.9))
+    first, one, other = journal.path.read_text("utf-8").splitlines()
+    earlier = {name: value for name, value in json.loads(one).items() if name != "alike"}
+    journal.path.write_text("\n".join([first, json.dumps(earlier), other, ""]), "utf-8")
+    assert [found.alike for found in Journal(journal.path, {}).entries()] == [None, 0.9]
 
 
 def listed(*texts, kinds=()):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from lib_memstab import badge
-from tests.test_badge import CASES, host_infotext, write
+from tests.test_badge import CASES, DUE_TO_THE_LOOK, host_infotext, write
 
 NODE = shutil.which("node")
 BRIDGE = Path(__file__).with_name("bridge.mjs")
@@ -131,6 +131,10 @@ HOSTILE = {
     "partial of one": broken(lambda one: one.update(partial=[1])),
     "no schema": broken(lambda one: one.pop("schema")),
     "p above 1": broken(lambda one: one.update(p_value=2)),
+    "second look without a likeness": broken(lambda one: one.update(second_look={"bound": 2})),
+    "second look without a bound": broken(lambda one: one.update(second_look={"likeness": 0.9, "bound": None})),
+    "likeness above 1": broken(lambda one: one.update(second_look={"likeness": 2, "bound": 2})),
+    "likeness of text": broken(lambda one: one.update(second_look={"likeness": "0.9", "bound": 2})),
 }
 
 
@@ -222,6 +226,9 @@ def test_other_kinds_tell_what_their_infotext_does(tmp_path, name, suffix, exif)
     assert (found["verdict"], found["score"], found["reason"]) == (expected.verdict, expected.score, expected.reason)
     assert found["partial"] == (expected.partial and list(expected.partial))
     assert found["steps"]["first_outside"] == expected.first_outside
+    assert found["second_look"] == (expected.alike and {"likeness": expected.alike, "bound": None})
+    likeness = expected.alike and f"likeness {expected.alike:.2g} to the same prompt's picture from other noise"
+    assert answer["facts"].get("factLook") == likeness
     assert (found["mode"], found["sensitivity"], found["strength"]) == (
         settings_.mode,
         settings_.sensitivity,
@@ -229,6 +236,40 @@ def test_other_kinds_tell_what_their_infotext_does(tmp_path, name, suffix, exif)
     )
     assert answer["facts"].get("factRarity", "") == rarity(report)
     assert "Only a line of the badge is in this file" in answer["meaning"][-1]
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["flagged", "suppressed", "clear"]),
+            st.sampled_from(["", " p=0.03"]),
+            st.sampled_from(["", " score -0.5", " from step 3", " score 2.5 from step 3"]),
+            st.floats(-1.2, 1.2).map(" alike {:.2g}".format)
+            | st.sampled_from(["", " alike", " alike x", " alike 1e9"]),
+            st.sampled_from(["", " transfer", " partial 3 of 20", " transfer partial 3 of 20", " from step 3"]),
+        ).map("".join),
+        min_size=30,
+        max_size=30,
+    )
+)
+def test_a_line_about_a_second_look_is_read_as_in_python(tmp_path, verdicts):
+    def expected(verdict):
+        try:
+            found = badge.verdict_from_infotext(verdict)
+        except badge.BadgeError:
+            return None
+        look = None if found.alike is None else {"likeness": found.alike, "bound": None}
+        return found.verdict, found.score, found.p_value, found.first_outside, look
+
+    paths = [tmp_path / f"{at}.png" for at in range(len(verdicts))]
+    for path, verdict in zip(paths, verdicts, strict=True):
+        write(path, (b"tEXt", b"parameters\0" + host_infotext({badge.VERDICT_KEY: verdict}).encode()))
+    answers = [one and one["report"] for one in ask(*(["told", {"path": str(path), "piece": 500}] for path in paths))]
+    assert [
+        one and (one["verdict"], one["score"], one["p_value"], one["steps"]["first_outside"], one["second_look"])
+        for one in answers
+    ] == [expected(verdict) for verdict in verdicts]
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow writes no AVIF")
@@ -263,7 +304,8 @@ def rarity(report):
     found = re.search(r"\(([^;)]*)", badge.words(report))
     if not found:
         return ""
-    said = re.sub(r"in ([\d,]+) ordinary pictures scores? as", r"ordinary picture in \1 scores as", found.group(1))
+    alone = re.split(", (?:but|and) ", found.group(1))[0]
+    said = re.sub(r"in ([\d,]+) ordinary pictures scores? as", r"ordinary picture in \1 scores as", alone)
     transfer = report.profile is not None and report.profile.match == "transfer"
     return said + ("; less certain, as the profile is for other settings" if transfer else "")
 
@@ -284,11 +326,26 @@ def test_the_card_says_what_the_badge_says_in_words(tmp_path, name):
     if report.profile is not None:
         assert facts["factProfile"].startswith("lab; ")
         assert facts["factProfile"].endswith(report.profile.reason)
+    look = report.second_look
+    assert facts.get("factLook") == (
+        look
+        and f"likeness {look.likeness:.2g} to the same prompt's picture from other noise; "
+        f"lowest bound of the score: {look.bound:g}"
+    )
     meaning = " ".join(answer["meaning"])
+    told_in_words = "but its prompt gives an unusually similar picture from other noise" in badge.words(report)
+    assert ("the prompt gives an unusually similar picture from other noise" in meaning) == told_in_words
     assert ("never “original”" in meaning) == (report.verdict == "clear")
     assert ("can be a false alarm" in meaning) == (report.verdict in ("flagged", "suppressed"))
     assert ("nothing is known about this picture" in meaning) == (report.verdict == "not measured")
     assert ("Stopped after" in meaning) == (report.partial is not None)
+
+
+@pytest.mark.parametrize(("fields", "due"), DUE_TO_THE_LOOK)
+def test_the_card_owes_a_verdict_to_the_second_look_as_the_words_do(tmp_path, fields, due):
+    chunk = badge.to_chunk(dataclasses.replace(CASES["flagged by its second look"][1], **fields))
+    meaning = told(write(tmp_path / "a.png", text(chunk.encode())))["meaning"]
+    assert ("other noise" in " ".join(meaning)) == due
 
 
 def test_a_localization_translates_by_the_english_text(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib_memstab.core.plain import added
 from lib_memstab.evidence import journal
 from lib_memstab.evidence.verify.plan import Mode
 
@@ -26,11 +27,13 @@ class Entry:
         score, p_value: the badge's.
         first_outside: first evaluation outside the region, from 1.
         extra: denoiser evaluations beyond the sampler's own.
-        excess: of every evaluation, as a share of the way from the region's centre to its bound: 1 at the bound.
+        excess: of every evaluation, as a share of the way from the region's centre to its bound: 1 at the bound, which
+            is lower where a second look said so.
         whole: every evaluation could be measured, so that `excess` is exact from the first on.
         profile, match: what it was judged by, and how well that fits.
         reference: how alike it is to its training picture; None where that is not known.
         descriptor: what it is compared by with pictures of other seeds, in base 64; empty where it is not.
+        alike: the second look's likeness; None without one.
     """
 
     subject: int
@@ -50,6 +53,7 @@ class Entry:
     match: str
     reference: float | None
     descriptor: str
+    alike: float | None = added(None)
 
     @property
     def key(self) -> Key:

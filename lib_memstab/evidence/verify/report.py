@@ -101,7 +101,7 @@ HEAD = (
     *(f"excess_{name.replace(' ', '_')}" for _, name in FIRST),
     *("likeness_before", "likeness_after", "copy_before", "copy_after", "identical_detect", "identical_suppress"),
     *(f"seconds_{mode}" for mode in MODES),
-    *("extra_evaluations", "profile", "match"),
+    *("extra_evaluations", "profile", "match", "second_look_likeness"),
 )
 
 
@@ -117,7 +117,7 @@ def _cells(row: Shown) -> list[Any]:
         *(row.copied or (None, None)),
         *row.identical,
         *row.seconds,
-        *(row.after.extra, seen.profile, seen.match),
+        *(row.after.extra, seen.profile, seen.match, seen.alike),
     ]
 
 

@@ -98,4 +98,5 @@ def _entry(shot: Shot, mode: Mode, taken: Taken, descriptor: Descriptor, referen
         match="" if report is None or report.profile is None else report.profile.match,
         reference=likeness,
         descriptor=described,
+        alike=None if report is None or report.second_look is None else report.second_look.likeness,
     )
