@@ -28,6 +28,14 @@ log = logging.getLogger("memstab")
 SENSITIVITIES = (10, 100, 1000)
 """Sensitivities whose bounds are told."""
 
+SECOND_LOOKS = {
+    (True, True): "yes",
+    (True, False): "only without a negative prompt: calibrate again to have them with one",
+    (False, True): "only with a negative prompt: calibrate again to have them without one",
+    (False, False): "no: calibrate again to have them",
+}
+"""Whether suspicious images get a second look: without and with a negative prompt."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m lib_memstab profile`: commands of its own."""
@@ -120,8 +128,9 @@ def words(told: dict[str, Any]) -> str:
             ("  noise levels", f"{high:.3g} down to {low:.3g}"),
             ("  bounds", ", ".join(f"1 in {number} at score {bound:.2f}" for number, bound in bounds.items())),
             ("  supported", f"up to 1 in {own['supported']}; beyond that a bound rests on the model of the tail"),
+            ("  second looks", SECOND_LOOKS[own["second_looks"]["plain"], own["second_looks"]["negative"]]),
         ]
-        heads = ("  bands", "CFG", "from noise level", "negative prompt", "trajectories")
+        heads = ("  bands", "CFG", "from noise level", "negative prompt", "trajectories", "likeness")
         parts += [columns(lines), columns([heads, *(_band_cells(band) for band in own["bands"])])]
     return "\n\n".join(parts)
 
@@ -221,7 +230,15 @@ def _mode_facts(calibration: Calibration) -> dict[str, Any]:
         "supported": region.supported,
         "bounds": {str(number): round(region.threshold(number), 3) for number in SENSITIVITIES},
         "noise_levels": [round(float(np.exp(region.log_sigma[end])), 4) for end in (-1, 0)],
-        "bands": [{**asdict(band.conditions), "count": band.count} for band in region.bands],
+        "second_looks": {"plain": region.looks_twice(False), "negative": region.looks_twice(True)},
+        "bands": [
+            {
+                **asdict(band.conditions),
+                "count": band.count,
+                "likeness": None if band.likeness is None else round(float(np.tanh(band.likeness.mean)), 3),
+            }
+            for band in region.bands
+        ],
     }
 
 
@@ -250,7 +267,8 @@ def _list_cells(entry: dict[str, Any]) -> Sequence[str]:
 
 def _band_cells(band: dict[str, Any]) -> Sequence[str]:
     count = "not recorded" if band["count"] is None else str(band["count"])
-    return "", f"{band['guidance']:g}", f"{band['start']:g}", "yes" if band["negative"] else "no", count
+    likeness = "-" if band["likeness"] is None else f"{round(band['likeness'], 2) + 0.0:.2f}"
+    return "", f"{band['guidance']:g}", f"{band['start']:g}", "yes" if band["negative"] else "no", count, likeness
 
 
 def _verdict(found: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import pytest
 from lib_memstab import cli, profile_command
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.profile import load
+from lib_memstab.core.region import Likeness
 from tests.core.test_merging import made, two
 from tests.core.test_profile import EARLIER, GOLDEN, PROFILE
 from tests.core.test_region import ordinary
@@ -50,10 +51,10 @@ def test_the_shipped_profiles_are_listed(call):
     code, told, _ = call("list")
     assert code == 0
     assert [line.split()[0] for line in told.splitlines()] == ["name", "memstab-lab"]
-    assert "497, 512" in told
+    assert "506, 512" in told
     for arguments in (("list", "--json"), ("--json", "list")):
         entry = json.loads(call(*arguments)[1])[0]
-        assert entry["modes"]["txt2img"] == {"trajectories": 497, "supported": 200}
+        assert entry["modes"]["txt2img"] == {"trajectories": 506, "supported": 500}
         assert entry["error"] is None
 
 
@@ -83,10 +84,17 @@ def test_a_broken_file_is_listed_with_its_reason_and_is_a_finding(call, tmp_path
 def test_a_profile_is_shown_in_words(call):
     code, told, _ = call("show", "memstab-lab")
     assert code == 0
-    for part in ("sha256 f77b19adf3…", "497 trajectories", "CFG 1 to 12", "128x128 pixels", "1 in 1000 at score"):
+    for part in ("sha256 f77b19adf3…", "506 trajectories", "CFG 1 to 12", "128x128 pixels", "1 in 1000 at score"):
         assert part in told
+    assert "up to 1 in 500" in told
+    assert "second looks  yes" in told
+
+
+def test_of_an_earlier_profile_what_it_does_not_know_is_said(call):
+    code, told, _ = call("show", EARLIER)
+    assert code == 0
     assert "not recorded" in told
-    assert "up to 1 in 200" in told
+    assert "second looks  no: calibrate again" in told
 
 
 def test_a_profile_is_shown_by_its_file_and_as_json(call):
@@ -98,6 +106,42 @@ def test_a_profile_is_shown_by_its_file_and_as_json(call):
     assert content["modes"]["txt2img"]["supported"] == 10
     assert [band["count"] for band in content["modes"]["txt2img"]["bands"]] == [8, 8]
     assert set(content["modes"]["txt2img"]["bounds"]) == {"10", "100", "1000"}
+
+
+def shown(call, tmp_path, *likenesses):
+    """The golden profile with these likenesses of its bands, the second of a negative prompt, as `show` tells it."""
+    known = PROFILE.modes["txt2img"]
+    first, second = (replace(band, likeness=one) for band, one in zip(known.region.bands, likenesses, strict=True))
+    bands = first, replace(second, conditions=replace(second.conditions, negative=True))
+    modes = {"txt2img": replace(known, region=replace(known.region, bands=bands))}
+    path = profiles.save(replace(PROFILE, modes=modes), tmp_path)
+    words, content = call("show", path)[1], json.loads(call("show", path, "--json")[1])["modes"]["txt2img"]
+    [line] = [line.strip() for line in words.splitlines() if line.strip().startswith("second looks")]
+    table = words[words.index("  bands") :].splitlines()[1:]
+    return (
+        line,
+        [row.split()[-1] for row in table],
+        content["second_looks"],
+        [one["likeness"] for one in content["bands"]],
+    )
+
+
+@pytest.mark.parametrize(
+    ("likenesses", "said", "cells"),
+    [
+        ((0.2, -0.05), "second looks  yes", ["0.20", "-0.05"]),
+        ((0.2, None), "second looks  only without a negative prompt: calibrate again", ["0.20", "-"]),
+        ((None, 0.2), "second looks  only with a negative prompt: calibrate again", ["-", "0.20"]),
+        ((None, None), "second looks  no: calibrate again to have them", ["-", "-"]),
+    ],
+)
+def test_show_says_whether_there_are_second_looks_and_how_alike_pictures_are(call, tmp_path, likenesses, said, cells):
+    bands = [None if one is None else Likeness(float(np.arctanh(one)), 0.1) for one in likenesses]
+    line, column, looks, numbers = shown(call, tmp_path, *bands)
+    assert line.startswith(said)
+    assert column == cells
+    assert looks == {"plain": likenesses[0] is not None, "negative": likenesses[1] is not None}
+    assert numbers == list(likenesses)
 
 
 def test_every_file_is_checked_and_one_that_is_not_usable_is_a_finding(call):
