@@ -106,9 +106,8 @@ def badge_figure(report: ImageReport) -> Figure:
     told = [textwrap.fill(badge.words(report), _LINE, max_lines=_LINES), _origin(report)]
     # What comes from a file is no formula, whatever signs it holds.
     figure.suptitle("\n".join(told), fontsize=10, parse_math=False)
-    bound = f"its bound: about 1 in {report.sensitivity:g} ordinary pictures crosses it"
     for axes, (name, one) in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn, strict=True):
-        draw_region(bare(axes), one.trace, bound)
+        draw_region(bare(axes), one.trace, f"its bound: about 1 in {report.sensitivity:g} ordinary pictures crosses it")
         draw_path(axes, one.trace, BLUE, "this picture")
         _mark_outside(axes, one.trace)
         path_axes(axes)

@@ -121,9 +121,10 @@ def _alike(evaluation: Evaluation, pictures: Tensor) -> Tensor:
     `pictures` [LOOKS, B, C, H, W] are not finite where there was none.
     """
     x, noise = evaluation.x.float(), spread(evaluation.sigma, evaluation.x.float())
-    becoming = [x - noise * eps.float() for eps in (evaluation.eps, evaluation.eps_cond)]
-    found = torch.stack([likeness(one, picture) for one in becoming for picture in pictures])
-    return torch.where(found.isfinite(), found, NO_LOOK).amax(0)
+    becoming = torch.stack([x - noise * eps.float() for eps in (evaluation.eps, evaluation.eps_cond)])
+    own, looks = (details(some.flatten(0, 1)).unflatten(0, some.shape[:2]) for some in (becoming, pictures))
+    found = functional.cosine_similarity(own[:, None], looks[None], dim=3)
+    return torch.where(found.isfinite(), found, NO_LOOK).amax((0, 1))
 
 
 def likeness(one: Tensor, other: Tensor) -> Tensor:
