@@ -31,6 +31,9 @@ REPLAY = 4.0
 _LEAST_DEVIATION = 0.05
 """Of the inverse hyperbolic tangent of a likeness."""
 
+OUTSPOKEN = 100
+"""Trajectories from which on bands may contradict what all of them say together."""
+
 _ROUNDS = 8
 """Most times that replays are looked for: with each one gone, the others' spread is better known."""
 
@@ -94,7 +97,7 @@ def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None, re
     `conditions` says how each was sampled (default: all alike); each set of conditions gets a band of its own. A
     trajectory more than `replay` robust deviations above the others of its band is taken for a replay that was among
     the prompts, and left out. Bands have a mean each; of their deviations, which few trajectories tell little about,
-    four bands and more speak together (`_pooled`).
+    four bands and more speak together (`_pooled`), unless large ones contradict that (`_contradiction`).
 
     Raises:
         RegionError: for fewer than 8 trajectories in a band, or where they do not overlap.
@@ -107,15 +110,16 @@ def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None, re
     reached = np.any([own.levels for own in moments], axis=0)
     grid = GRID[reached]
     own = np.stack([np.interp(grid, GRID[one.levels], np.log(one.deviation)) for one in moments])
-    pooled = _pooled(kinds, [len(one.gaps) for one in moments], own)
+    counts = [len(one.gaps) for one in moments]
+    pooled = _pooled(kinds, counts, own)
+    share = 1.0 if pooled is None else _contradiction(kinds, counts, own - pooled)
     bands, peaks = [], []
-    for one, alone, together in zip(moments, own, [None] * len(own) if pooled is None else pooled, strict=True):
+    for one, alone, together in zip(moments, own, own if pooled is None else pooled, strict=True):
         mean = np.interp(grid, GRID[one.levels], one.mean)
-        bands.append(Band(one.conditions, mean, np.exp(alone if together is None else together), len(one.gaps)))
+        bands.append(Band(one.conditions, mean, np.exp(together + share * (alone - together)), len(one.gaps)))
         # Each trajectory is held against the others alone: it has no part in their mean and deviation.
-        scale = one.deviation_of_others
-        if together is not None:
-            scale = np.exp(np.interp(GRID[one.levels], grid, together))[None]
+        fitted = np.interp(GRID[one.levels], grid, together)
+        scale = np.exp(fitted + share * (np.log(one.deviation_of_others) - fitted))
         peaks.append(np.nanmax(one.gaps_of_others / scale, axis=1))
     return Region(grid, tuple(bands), np.sort(np.concatenate(peaks)))
 
@@ -211,18 +215,39 @@ def _without_replays(curves: FloatArray, replay: float) -> FloatArray:
     return curves[kept]
 
 
-def _pooled(kinds: Sequence[Conditions], counts: Sequence[int], own: FloatArray) -> FloatArray | None:
-    """What all bands say together, such as log deviations, [bands, K]; `own` [bands, K]: what each says by itself.
-
-    A linear fit over log guidance, log start and negative prompt, as far as these differ among the bands, weighted by
-    `counts`. What one band says hangs on a few trajectories; the fit, on all. None with too few bands.
-    """
+def _features(kinds: Sequence[Conditions]) -> FloatArray | None:
+    """What bands differ in, [bands, F]: log guidance, log start and negative prompt; None with too few bands for it."""
     columns = [np.log([kind.guidance for kind in kinds]), np.log([kind.start for kind in kinds])]
     features = [np.ones(len(kinds)), *(column for column in columns if np.ptp(column) >= np.log(2))]
     if len({kind.negative for kind in kinds}) == 2:
         features.append(np.array([float(kind.negative) for kind in kinds]))
-    if len(kinds) < len(features) + 2:
+    return None if len(kinds) < len(features) + 2 else np.stack(features, axis=1)
+
+
+def _pooled(kinds: Sequence[Conditions], counts: Sequence[int], own: FloatArray) -> FloatArray | None:
+    """What all bands say together, such as log deviations, [bands, K]; `own` [bands, K]: what each says by itself.
+
+    A linear fit over what they differ in, weighted by `counts`. What one band says hangs on a few trajectories; the
+    fit, on all. None with too few bands.
+    """
+    features = _features(kinds)
+    if features is None:
         return None
     root = np.sqrt(np.array(counts, dtype=np.float64))[:, None]
-    table = np.stack(features, axis=1)
-    return table @ np.linalg.lstsq(table * root, own * root, rcond=None)[0]
+    return features @ np.linalg.lstsq(features * root, own * root, rcond=None)[0]
+
+
+def _contradiction(kinds: Sequence[Conditions], counts: Sequence[int], gaps: FloatArray) -> float:
+    """How far bands' log deviations are to be trusted against the fit that they are `gaps` [bands, K] away from, 0..1.
+
+    The share of the gaps' variance that chance does not explain (empirical Bayes, Efron and Morris 1973): a log
+    deviation of n has a variance of 1 / 2(n - 1). None of it where a band has fewer than `OUTSPOKEN` trajectories.
+    """
+    features = _features(kinds)
+    assert features is not None
+    if min(counts) < OUTSPOKEN:
+        return 0.0
+    bands, fitted = features.shape
+    chance = float(np.mean([1 / (2 * (count - 1)) for count in counts]))
+    variance = float(np.mean(gaps**2)) * bands / (bands - fitted)
+    return max(0.0, 1 - chance / max(variance, chance))

@@ -32,7 +32,7 @@ class Detector:
     Attributes:
         score: largest standardised excess so far; minus infinity before the first valid evaluation.
         measured: evaluations that allowed a measurement.
-        outside_count: evaluations at which the image was outside.
+        outside_count: evaluations at which `judge` found the image outside.
         first_outside: index of the first of these among all evaluations, -1 while there is none.
         broken: an evaluation held values that are not finite.
         late: nothing could be measured above `LATE` of the first noise level: a path whose beginning is unknown cannot
@@ -46,11 +46,14 @@ class Detector:
 
     LATE: ClassVar[float] = 0.6
     EARLY: ClassVar[float] = 0.7
+    HARDER: ClassVar[float] = 1.01
+    """How many times as long the hardest part's path is, at least, where an image is judged by it."""
 
     def __init__(self, region: Region, threshold: float, guidance: float, negative: bool = False) -> None:
         self.region, self.threshold = region, threshold
         self._tables = [region.tables(guidance, kind) for kind in dict.fromkeys((negative, False))]
         self.steps: list[Step] = []
+        self._bounds: list[Tensor] = []
         self._path, self._plain, self._hardest = PathLength(), PathLength(), PathLength()
 
     def _begin(self, like: Tensor) -> None:
@@ -63,7 +66,7 @@ class Detector:
         self.score = torch.full_like(like, -torch.inf)
         self.measured, self.outside_count = torch.zeros_like(like), torch.zeros_like(like)
         self.first_outside = torch.full_like(like, -1)
-        self.broken, self.late = (torch.zeros_like(like, dtype=torch.bool) for _ in range(2))
+        self.broken, self.late, self._by_part = (torch.zeros_like(like, dtype=torch.bool) for _ in range(3))
         self._first = like
 
     def update(
@@ -92,6 +95,7 @@ class Detector:
         if hardest is not None:
             parts = self._hardest.update(measurement.sigma, hardest, valid)
             early = measurement.sigma >= self.EARLY * self._first
+            self._by_part = self._by_part | (early & (parts > self.HARDER * length))
             length = torch.where(early, torch.maximum(length, parts), length)
         mean, deviation = interpolate(self._grid, table, measurement.sigma)
         self.late = self.late | ((self.measured == 0) & (measurement.sigma < self.LATE * self._first))
@@ -105,25 +109,23 @@ class Detector:
         self.broken = self.broken | ~measurement.finite
         step = Step(measurement.sigma, length, mean, deviation, excess)
         self.steps.append(step)
-        self._count(excess > self.threshold)
         return step
 
-    def hold(self, bounds: Tensor) -> Tensor:
-        """Hold against lower bounds [B] after the evaluation just taken; who is outside by these alone, bool [B].
+    def judge(self, bounds: Tensor | None = None) -> Tensor:
+        """Who is outside at the evaluation just taken, bool [B]; it is counted, so ask once.
 
-        Where a bound is no lower, nothing changes: others of the batch may have lower ones.
+        `bounds` [B], where they are numbers, take the place of the threshold. Where a part of the prompt was judged by,
+        lower ones hold for the largest excess so far, as that part counts at the beginning only.
         """
-        last = self.steps[-1]
-        lower = bounds < torch.full_like(bounds, self.threshold)
-        outside = lower & (self.score > bounds) & (last.excess <= self.threshold)
-        self._count(outside)
-        return outside
-
-    def _count(self, outside: Tensor) -> None:
-        """Who is outside, bool [B], at the evaluation just taken."""
+        excess = self.steps[-1].excess
+        threshold = torch.full_like(excess, self.threshold)
+        bound = threshold if bounds is None else torch.where(bounds.isnan(), threshold, bounds)
+        self._bounds.append(bound)
+        outside = torch.where(self._by_part & (bound < threshold), self.score, excess) > bound
         now = float(len(self.steps) - 1)
         self.first_outside = torch.where(outside & (self.outside_count == 0), now, self.first_outside)
         self.outside_count = self.outside_count + outside
+        return outside
 
     def against_no_prompt(self, plain: Measurement) -> Step:
         """Where the path against no prompt stands after this evaluation, which judges no image."""
@@ -132,9 +134,9 @@ class Detector:
         return Step(plain.sigma, length, mean, deviation, (length.log() - mean) / deviation)
 
     def trace(self) -> Tensor:
-        """Sigma, path length, and the region's low and high bound at every evaluation: [B, 4, evaluations]."""
+        """Sigma, path length, and the low and high bound it was judged by at every evaluation: [B, 4, evaluations]."""
         rows = []
-        for step in self.steps:
-            width = self.threshold * step.deviation
+        for step, bound in zip(self.steps, self._bounds, strict=True):
+            width = bound * step.deviation
             rows.append(torch.stack([step.sigma, step.length, (step.mean - width).exp(), (step.mean + width).exp()]))
         return torch.stack(rows).permute(2, 1, 0)

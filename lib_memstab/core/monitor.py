@@ -93,7 +93,7 @@ class Monitor:
         self._looks = (
             None
             if region is None or self.detector is None
-            else SecondLooks(region, self.detector.threshold, guidance, negative)
+            else SecondLooks(region, settings.sensitivity, guidance, negative)
         )
 
     @property
@@ -183,16 +183,13 @@ class Monitor:
         evaluation, step, limits = found.evaluation, found.step, found.limits
         excess = step.excess
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
-        threshold = self.detector.threshold
-        self.flagged = before | (excess > threshold)
-        if again is not None:
-            bounds = self._looks.bounds(evaluation, self.detector.score, self.flagged, again)
-            if bounds is not None:
-                self.flagged = self.flagged | self.detector.hold(bounds)
+        bounds = None if again is None else self._looks.bounds(evaluation, self.detector.score, before, again)
+        self.flagged = before | self.detector.judge(bounds)
         pull = heat(found.pull)
         new = spread(self.flagged & ~before, pull) > 0
         self.heat = torch.where(new, pull, torch.zeros_like(pull) if self.heat is None else self.heat)
         centre, once_in_100 = limits.mean.exp(), self._once_in_100
+        threshold = self.detector.threshold
         flags = Flags(self.flagged, before, excess, limits.length, centre, limits.deviation, threshold, once_in_100)
         if not self.acts:
             return evaluation.eps

@@ -80,7 +80,7 @@ class Trace:
         sigma: noise level.
         norm: path length of the update norms.
         low: region's centre minus the width of `high`, for drawing only: the region is one-sided.
-        high: region's bound at the job's sensitivity; a path above it is outside. A second look's is not drawn.
+        high: region's bound at the job's sensitivity, or what a second look made of it; a path above it is outside.
     """
 
     sigma: tuple[float | None, ...]

@@ -3,13 +3,15 @@
 A prompt that replays gives its picture whatever the noise is (many seeds tell a replay: Carlini et al. 2023). One path
 does not show that; so where an image goes farther out than one ordinary image in ten, its prompt is sampled from noise
 of our own, in a few extra evaluations, at full guidance and against no prompt. The more the picture that the image is
-becoming is like that one from then on, the lower the bound that it is held against.
+becoming is like that one from then on, the lower the bound that it is held against; where it is no more like it than
+ordinary pictures are, the bound is higher.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -37,6 +39,12 @@ ALIKE = (0.3, 0.45)
 UNUSUAL = (4.0, 6.0)
 """The same in deviations above the likeness of the checkpoint's ordinary pictures, where that is more."""
 
+UNLIKE = (2.0, 3.0)
+"""Deviations above that likeness up to which the bound is highest, and from which it is as without a look."""
+
+RARER = 3.0
+"""The highest bound is the one for so many times rarer false alarms than the user asks for."""
+
 LOOKS = 3
 """Looks that an image may get: each from other noise, the later ones a third and two thirds of the way to the bound."""
 
@@ -52,24 +60,27 @@ _SEED = 20_261_126
 class SecondLooks:
     """The second looks at one batch's images, and the bounds that come of them.
 
-    `bound` is the score from which an image is flagged without a look; `guidance` and `negative` say how the batch is
-    sampled. A region that does not say how much ordinary pictures are alike gives no looks.
+    `sensitivity` says the bound of an image without a look; `guidance` and `negative`, how the batch is sampled. A
+    region that does not say how much ordinary pictures are alike gives no looks.
     """
 
-    def __init__(self, region: Region, bound: float, guidance: float, negative: bool = False) -> None:
-        self._bound, self._suspicious = bound, region.threshold(SUSPICIOUS)
-        self._ordinary = region.likeness(guidance, negative) if self._suspicious < bound else None
+    def __init__(self, region: Region, sensitivity: float, guidance: float, negative: bool = False) -> None:
+        self._suspicious, self._bound, self._highest = (
+            region.threshold(rarity) for rarity in (SUSPICIOUS, sensitivity, RARER * sensitivity)
+        )
+        self._ordinary = region.likeness(guidance, negative) if self._suspicious < self._bound else None
         self._table: Tensor | None = None
         self._pictures: Tensor | None = None
         self._looked: Tensor | None = None
         self._alike: Tensor | None = None
         self._lowest: Tensor | None = None
 
-    def bounds(self, evaluation: Evaluation, score: Tensor, settled: Tensor, again: Again) -> Tensor | None:
-        """What `score`, the largest excess so far, is held against after this evaluation, float32 [B].
+    def bounds(self, evaluation: Evaluation, score: Tensor, flagged: Tensor, again: Again) -> Tensor | None:
+        """What images that had a look are held against at this evaluation, float32 [B].
 
-        None while no image had a look. An image that is `settled`, bool [B], gets none. Whether one is due is read back
-        from the device at each evaluation.
+        Not a number for the others, and None while there is none. A look is due by `score` [B], the largest excess so
+        far; one that was `flagged` before, bool [B], gets none, and neither does one beyond the highest bound. Whether
+        one is due is read back from the device at each evaluation.
         """
         if self._ordinary is None:
             return None
@@ -78,41 +89,59 @@ class SecondLooks:
             starts, table = (torch.as_tensor(part, dtype=torch.float32).to(score.device) for part in self._ordinary)
             self._table = at_start(starts, table, evaluation.sigma)
         due = self._suspicious + self._looked / LOOKS * (self._bound - self._suspicious)
-        images = ((score > due) & ~settled & (self._looked < LOOKS)).nonzero().flatten()
+        doubtful = (score > due) & (score <= self._highest) & (self._looked < LOOKS) & ~flagged
+        images = doubtful.nonzero().flatten()
         if len(images):
             self._take(evaluation, images, again)
         if self._pictures is None:
             return None
         alike = _alike(evaluation, self._pictures)
+        bounds = torch.where(alike > NO_LOOK, self._bounds_at(alike), torch.nan)
+        self._alike = alike if self._alike is None else torch.maximum(self._alike, alike)
+        self._lowest = bounds if self._lowest is None else torch.fmin(self._lowest, bounds)
+        return bounds
+
+    def _bounds_at(self, alike: Tensor) -> Tensor:
+        """The bounds of images that are so much like their looks, both [B]."""
+        assert self._table is not None
         mean, deviation = self._table[..., 0].unbind(1)
-        low, high = (
+        place = alike.clamp(-MOST_ALIKE, MOST_ALIKE).arctanh()
+        lower_from, lowest_from = (
             (mean + unusual * deviation).clamp(min=math.atanh(least))
             for least, unusual in zip(ALIKE, UNUSUAL, strict=True)
         )
-        share = ((alike.clamp(-MOST_ALIKE, MOST_ALIKE).arctanh() - low) / (high - low)).clamp(0, 1)
-        bounds = self._bound - share * (self._bound - self._suspicious)
-        self._alike = alike if self._alike is None else torch.maximum(self._alike, alike)
-        self._lowest = bounds if self._lowest is None else torch.minimum(self._lowest, bounds)
-        return bounds
+        highest_to, higher_to = (mean + usual * deviation for usual in UNLIKE)
+        lower = ((place - lower_from) / (lowest_from - lower_from)).clamp(0, 1)
+        higher = ((higher_to - place) / (higher_to - highest_to)).clamp(0, 1)
+        return self._bound - lower * (self._bound - self._suspicious) + higher * (self._highest - self._bound)
 
     def told(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Extra evaluations, largest likeness (`NO_LOOK`: none) and lowest bound of each image, all [B] as `like`."""
         if self._looked is None or self._alike is None or self._lowest is None:
             return torch.zeros_like(like), torch.full_like(like, NO_LOOK), torch.full_like(like, self._bound)
-        return self._looked * len(LEVELS), self._alike, self._lowest
+        return self._looked * len(LEVELS), self._alike, self._lowest.nan_to_num(self._bound)
 
     def _take(self, evaluation: Evaluation, images: Tensor, again: Again) -> None:
         """Look at these images, int64 [n], each from the noise of its next look."""
         assert self._looked is not None
         turns = self._looked[images].long()
-        x = _noises(evaluation.x)[turns] * LEVELS[0]
-        for level, below in zip(LEVELS, (*LEVELS[1:], 0.0), strict=True):
-            eps_cond, eps_uncond = again(images, x, x.new_full((len(images),), level))
-            x = x + (below - level) * (eps_uncond + GUIDANCE * (eps_cond - eps_uncond)).to(x)
+        found = look(noises(evaluation.x)[turns], partial(again, images))
         if self._pictures is None:
             self._pictures = torch.full_like(evaluation.x.float().expand(LOOKS, *evaluation.x.shape), torch.nan)
-        self._pictures[turns, images] = x.float()
+        self._pictures[turns, images] = found.float()
         self._looked[images] += 1
+
+
+def look(noise: Tensor, predict: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+    """The picture that comes of `noise` [B, C, H, W], standard normal, in as many evaluations as there are `LEVELS`.
+
+    `predict` gives the noise predictions at x and sigma [B], with the prompt and without any.
+    """
+    x = noise * LEVELS[0]
+    for level, below in zip(LEVELS, (*LEVELS[1:], 0.0), strict=True):
+        eps_cond, eps_uncond = predict(x, x.new_full((len(x),), level))
+        x = x + (below - level) * (eps_uncond + GUIDANCE * (eps_cond - eps_uncond)).to(x)
+    return x
 
 
 def _alike(evaluation: Evaluation, pictures: Tensor) -> Tensor:
@@ -142,7 +171,7 @@ def details(latent: Tensor) -> Tensor:
     return (latent - functional.avg_pool2d(padded, 2 * reach + 1, 1)).flatten(1)
 
 
-def _noises(like: Tensor) -> Tensor:
+def noises(like: Tensor) -> Tensor:
     """Each look's noise [LOOKS, C, H, W]: always the same, so that a verdict does not depend on the rest of a batch."""
     generator = torch.Generator().manual_seed(_SEED)
     return torch.stack([torch.randn(like.shape[1:], generator=generator) for _ in range(LOOKS)]).to(like)

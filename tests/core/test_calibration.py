@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib_memstab.core.calibration import learn, with_likeness, with_likeness_of
+from lib_memstab.core.calibration import OUTSPOKEN, learn, with_likeness, with_likeness_of
 from lib_memstab.core.region import Conditions, Likeness
 from tests.core.test_region import ordinary, region_of, scores
 
@@ -74,6 +74,38 @@ def test_stated_rates_hold_where_bands_speak_together():
         rates.append([(scores(region, ordinary(2000, rng)) > region.threshold(one)).mean() for one in (10, 100)])
     assert np.mean(rates, axis=0)[0] < 0.135
     assert np.mean(rates, axis=0)[1] < 0.016  # one in 400 ordinary trajectories is taken for a replay
+
+
+BENT = {Conditions(7.0, 10.0): 1.0, Conditions(7.0, 5.0): 1.6, Conditions(7.0, 2.0): 1.0, Conditions(7.0, 1.0): 1.0}
+"""Four bands whose spreads lie on no line."""
+
+
+def false_alarms(region, spreads, rng):
+    """Share of ordinary trajectories of each band beyond the bound for 1 in 100."""
+    found = []
+    for band in region.bands:
+        own, _ = bands_of({band.conditions: spreads[band.conditions]}, 2000, rng)
+        found.append((((own - band.mean) / band.deviation).max(axis=1) > region.threshold(100)).mean())
+    return found
+
+
+def test_large_bands_contradict_a_line_that_they_do_not_lie_on():
+    rng = np.random.default_rng(13)
+    small, large = (
+        np.mean([false_alarms(learn(*bands_of(BENT, count, rng)), BENT, rng) for _ in range(10)], axis=0)
+        for count in (OUTSPOKEN // 2, 2 * OUTSPOKEN)
+    )
+    assert small.max() > 0.03
+    assert large.max() < 0.016
+
+
+def test_large_bands_on_a_line_follow_it():
+    rng = np.random.default_rng(14)
+    straight = dict.fromkeys(BENT, 1.0)
+    curves, kinds = bands_of(straight, 2 * OUTSPOKEN, rng)
+    together = [np.log(band.deviation).mean() for band in learn(curves, kinds).bands]
+    alone = [np.log(learn(*bands_of({kind: 1.0}, 2 * OUTSPOKEN, rng)).bands[0].deviation).mean() for kind in straight]
+    assert np.std(together) < np.std(alone)
 
 
 LOW, HIGH = Conditions(3.0), Conditions(7.0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib_memstab.core.detection import Detector
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.region import Likeness
 from lib_memstab.core.report import SecondLook
@@ -16,7 +17,9 @@ from lib_memstab.core.second_look import (
     GUIDANCE,
     LEVELS,
     LOOKS,
+    RARER,
     SUSPICIOUS,
+    UNLIKE,
     UNUSUAL,
     SecondLooks,
     details,
@@ -39,6 +42,10 @@ def reports(prompts, **settings):
 
 def bounds():
     return learned().threshold(SUSPICIOUS), learned().threshold(100)
+
+
+def highest():
+    return learned().threshold(RARER * 100)
 
 
 @pytest.mark.parametrize("replay", [True, False])
@@ -74,8 +81,40 @@ def test_a_replay_that_stays_below_its_bound_is_flagged_and_an_unlike_image_as_f
     for replay, other in (found[:2], found[2:]):
         assert replay.second_look.likeness > 0.9 > 0.4 > other.second_look.likeness
         assert replay.second_look.bound == pytest.approx(low)
-        assert other.second_look.bound == pytest.approx(high)
+        assert other.second_look.bound == pytest.approx(highest())
         assert replay.p_value == pytest.approx(other.p_value, rel=0.05)
+
+
+def test_an_unlike_image_is_flagged_beyond_the_bound_for_three_times_fewer_only():
+    strengths = [strength_at(rate, 0, replay) for rate in (130, 250) for replay in (True, False)]
+    prompts = Prompts([*strengths, strength_at(400, 0, False)], [True, False] * 2 + [False], [0] * 5)
+    found, without = reports(prompts), reports(prompts, again=None)
+    assert all(one.score > bounds()[1] for one in found)
+    assert [one.score > highest() for one in found] == [False] * 4 + [True]
+    assert [one.verdict for one in without] == ["flagged"] * 5
+    assert [one.verdict for one in found] == ["flagged", "clear"] * 2 + ["flagged"]
+    for one in (found[1], found[3]):
+        assert (one.steps.outside, one.steps.first_outside) == (0, None)
+        assert one.second_look.bound > one.score
+        assert one.p_value < 0.01
+
+
+def test_an_image_beyond_the_highest_bound_is_flagged_at_once_and_gets_no_look():
+    prompts = Prompts([2.0, strength_at(20)], [True, True], [0, 0])
+    outside, suspicious = reports(prompts)
+    assert [outside.verdict, suspicious.verdict] == ["flagged", "flagged"]
+    assert prompts.calls == [[1]] * ONE_LOOK
+    assert (outside.second_look, outside.extra_evaluations) == (None, 0)
+    assert (outside.steps.first_outside, outside.steps.outside) == (1, EVALUATIONS)
+
+
+def test_an_unlike_image_that_becomes_like_its_look_is_flagged_then():
+    _, high = bounds()
+    prompts, other = Prompts([0.4], [True], [0]), Prompts([0.4], [True], [1])
+    looks, flagged = SecondLooks(learned(), 100, GUIDANCE), torch.zeros(1, dtype=torch.bool)
+    score = torch.tensor([(high + highest()) / 2])
+    held = [looks.bounds(evaluation_of(seen), score, flagged, prompts.again) for seen in (other, prompts)]
+    assert [bool(score > bound) for bound in held] == [False, True]
 
 
 def test_without_a_way_to_look_the_same_replay_is_not_flagged():
@@ -88,7 +127,7 @@ def test_further_looks_from_other_noise_come_a_third_and_two_thirds_of_the_way_t
     low, high = bounds()
     near, far = 0.02, 0.98
     taken, started = [], []
-    looks = SecondLooks(learned(), high, GUIDANCE)
+    looks = SecondLooks(learned(), 100, GUIDANCE)
     prompts = Prompts([0.3, 0.3])
 
     def again(images, x, sigma):
@@ -128,54 +167,60 @@ def evaluation_of(prompts, x=None, level=2.0):
 
 
 def test_an_image_that_is_flagged_gets_no_look():
-    prompts = Prompts([2.0, strength_at(20)], [True, True], [0, 0])
-    outside, suspicious = reports(prompts)
-    assert [outside.verdict, suspicious.verdict] == ["flagged", "flagged"]
-    assert prompts.calls == [[1]] * ONE_LOOK
-    assert (outside.second_look, outside.extra_evaluations) == (None, 0)
-    low, high = bounds()
-    looks, settled = SecondLooks(learned(), high, GUIDANCE), torch.tensor([True, False])
+    low, _ = bounds()
+    looks, flagged = SecondLooks(learned(), 100, GUIDANCE), torch.tensor([True, False])
     own = Prompts([0.3, 0.3])
-    looks.bounds(evaluation_of(own), torch.full((2,), low + 0.1), settled, own.again)
+    looks.bounds(evaluation_of(own), torch.full((2,), low + 0.1), flagged, own.again)
     assert own.calls == [[1]] * ONE_LOOK
 
 
 @pytest.mark.parametrize(("mean", "deviation"), [(0.0, 0.05), (0.2, 0.2)])
-def test_the_bound_falls_from_some_likeness_to_another_and_no_further(mean, deviation):
+def test_the_bound_is_highest_for_ordinary_likeness_and_lowest_for_much(mean, deviation):
     low, high = bounds()
     ordinary = Likeness(mean, deviation)
     region = replace(learned(), bands=tuple(replace(band, likeness=ordinary) for band in learned().bands))
     first, last = (
         max(np.arctanh(least), mean + unusual * deviation) for least, unusual in zip(ALIKE, UNUSUAL, strict=True)
     )
+    most, least = (mean + usual * deviation for usual in UNLIKE)
     assert (first == np.arctanh(ALIKE[0])) == (deviation < 0.1)
     prompts = Prompts([0.4], [True], [0])
-    looks = SecondLooks(region, high, GUIDANCE)
-    score, settled = torch.tensor([low + 0.01]), torch.zeros(1, dtype=torch.bool)
-    assert looks.bounds(evaluation_of(prompts), torch.tensor([low - 0.01]), settled, prompts.again) is None
-    looks.bounds(evaluation_of(prompts), score, settled, prompts.again)
+    looks = SecondLooks(region, 100, GUIDANCE)
+    score, flagged = torch.tensor([low + 0.01]), torch.zeros(1, dtype=torch.bool)
+    assert looks.bounds(evaluation_of(prompts), torch.tensor([low - 0.01]), flagged, prompts.again) is None
+    looks.bounds(evaluation_of(prompts), score, flagged, prompts.again)
     picture, apart = looks._pictures[0], noise(70_000)
     fine, other = details(picture), details(apart)
     # Details add up as latents do: what is apart has none of the picture's, and as many.
     apart = apart - (fine * other).sum() / fine.square().sum() * picture
     apart = apart * fine.norm() / details(apart).norm()
-    for place, share in ((0.0, 0), (first, 0), ((first + last) / 2, 0.5), (last, 1), (last + 1, 1)):
+    lower, higher = low - high, highest() - high
+    for place, change in (
+        (-1.0, higher),
+        (most, higher),
+        ((most + least) / 2, higher / 2),
+        (least, 0),
+        (first, 0),
+        ((first + last) / 2, lower / 2),
+        (last, lower),
+        (last + 1, lower),
+    ):
         alike = np.tanh(place)
         x = alike * picture + np.sqrt(1 - alike**2) * apart + 5
         still = torch.zeros_like(x)
         seen = Evaluation(x, torch.ones(1), still, still, still, 7.5, None, None, measure(torch.ones(1), still, still))
-        found = looks.bounds(seen, score, settled, prompts.again)
-        assert float(found) == pytest.approx(high - share * (high - low), abs=1e-3)
+        found = looks.bounds(seen, score, flagged, prompts.again)
+        assert float(found) == pytest.approx(high + change, abs=1e-3)
 
 
 def test_an_image_that_becomes_a_replay_without_guidance_is_alike_too():
     _, high = bounds()
     prompts = Prompts([0.4], [True], [0])
-    looks = SecondLooks(learned(), high, GUIDANCE)
+    looks = SecondLooks(learned(), 100, GUIDANCE)
     seen = evaluation_of(prompts)
-    score, settled = torch.tensor([high - 0.01]), torch.zeros(1, dtype=torch.bool)
+    score, flagged = torch.tensor([high - 0.01]), torch.zeros(1, dtype=torch.bool)
     away = Evaluation(**{**vars(seen), "eps": seen.eps_uncond - 3 * (seen.eps_cond - seen.eps_uncond)})
-    looks.bounds(away, score, settled, prompts.again)
+    looks.bounds(away, score, flagged, prompts.again)
     _, alike, _ = looks.told(score)
     becoming = seen.x - 2.0 * seen.eps_cond
     assert float(alike) == pytest.approx(float(likeness(becoming, looks._pictures[0])), abs=1e-5)
@@ -240,22 +285,22 @@ def test_a_bound_that_suspicion_does_not_come_before_gives_no_looks(sensitivity,
 def test_a_bound_below_suspicion_gives_no_look_whoever_is_not_flagged_yet():
     low, _ = bounds()
     prompts = Prompts([0.3])
-    for bound, calls in ((low, 0), (low - 0.5, 0), (low + 0.5, ONE_LOOK)):
-        looks = SecondLooks(learned(), bound, GUIDANCE)
+    for sensitivity, calls in ((SUSPICIOUS, 0), (SUSPICIOUS - 1, 0), (SUSPICIOUS + 1, ONE_LOOK)):
+        looks = SecondLooks(learned(), sensitivity, GUIDANCE)
         looks.bounds(evaluation_of(prompts), torch.tensor([low + 0.1]), torch.zeros(1, dtype=torch.bool), prompts.again)
         assert len(prompts.calls) == calls
 
 
 def test_the_largest_likeness_and_the_lowest_bound_are_told():
-    low, high = bounds()
+    low, _ = bounds()
     prompts, other = Prompts([0.4], [True], [0]), Prompts([0.4], [True], [1])
-    looks, score, settled = SecondLooks(learned(), high, GUIDANCE), torch.tensor([low + 0.1]), torch.zeros(1) > 0
+    looks, score, flagged = SecondLooks(learned(), 100, GUIDANCE), torch.tensor([low + 0.1]), torch.zeros(1) > 0
     alike, unlike = evaluation_of(prompts), evaluation_of(other)
     found = []
     for seen in (unlike, alike, unlike):
-        looks.bounds(seen, score, settled, prompts.again)
+        looks.bounds(seen, score, flagged, prompts.again)
         found.append([float(one) for one in looks.told(score)[1:]])
-    assert found[0] == [pytest.approx(0, abs=0.2), pytest.approx(high)]
+    assert found[0] == [pytest.approx(0, abs=0.2), pytest.approx(highest())]
     assert found[1] == found[2] == [pytest.approx(1, abs=0.1), pytest.approx(low)]
 
 
@@ -273,31 +318,46 @@ def test_values_that_are_not_finite_stay_alone_and_are_not_alike():
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_a_look_that_gives_no_picture_lowers_no_bound(bad):
-    prompts = Prompts([strength_at(20), strength_at(20)], [True, True], [0, 0])
+def test_a_look_that_gives_no_picture_moves_no_bound(bad):
+    prompts = Prompts([strength_at(rate) for rate in (20, 20, 300)], [True] * 3, [0] * 3)
 
     def again(images, x, sigma):
         cond, uncond = prompts.again(images, x, sigma)
-        cond[images == 1] = bad
+        cond[images > 0] = bad
         return cond, uncond
 
-    sound, blind = reports(prompts, again=again)
-    assert (sound.verdict, blind.verdict) == ("flagged", "clear")
-    assert blind.second_look is None
-    assert blind.extra_evaluations >= ONE_LOOK
+    sound, blind, outside = reports(prompts, again=again)
+    assert [one.verdict for one in (sound, blind, outside)] == ["flagged", "clear", "flagged"]
+    for one in (blind, outside):
+        assert one.second_look is None
+        assert one.extra_evaluations >= ONE_LOOK
     assert blind.trace.high == pytest.approx(reports(prompts, again=None)[1].trace.high)
 
 
-def test_the_curve_of_a_report_has_the_bound_without_a_look():
-    prompts = Prompts([strength_at(12), strength_at(12, replay=False)], [True, False], [0, 0])
+def test_the_curve_of_a_report_has_the_bound_that_was_held_against_it():
+    low, high = bounds()
+    prompts = Prompts([strength_at(12), strength_at(200, replay=False), 0.2], [True, False, False], [0, 0, 1])
     watching, _ = watched(prompts)
-    replay, other = watching.reports(2)
-    before, steps = replay.steps.first_outside - 1, watching.detector.steps
+    found, steps = watching.reports(3), watching.detector.steps
+    replay, other, calm = (
+        np.array(
+            [
+                (np.log(curve) - float(step.mean[image])) / float(step.deviation[image])
+                for curve, step in zip(one.trace.high, steps, strict=True)
+            ]
+        )
+        for image, one in enumerate(found)
+    )
+    before = found[0].steps.first_outside - 1
     assert before > 0
-    assert replay.steps.outside == len(steps) - before
-    for image, report in enumerate((replay, other)):
-        expected = [float((step.mean + bounds()[1] * step.deviation).exp()[image]) for step in steps]
-        assert report.trace.high == pytest.approx(expected, rel=1e-5)
+    assert found[0].steps.outside == len(steps) - before
+    for one in found:
+        assert one.steps.outside == (np.array(one.trace.norm) > np.array(one.trace.high)).sum()
+    assert replay[:before] == pytest.approx(high, rel=1e-4)
+    assert replay[-1] == pytest.approx(low, rel=1e-4)
+    assert found[1].verdict == "clear"
+    assert other[-1] == pytest.approx(highest(), rel=1e-4)
+    assert calm == pytest.approx(high, rel=1e-4)
 
 
 def test_a_report_says_what_a_look_found_and_what_it_took():
@@ -308,7 +368,7 @@ def test_a_report_says_what_a_look_found_and_what_it_took():
     for one in (suspicious, near):
         assert isinstance(one.second_look, SecondLook)
         assert -1 <= one.second_look.likeness <= 1
-        assert one.second_look.bound <= learned().threshold(100)
+        assert bounds()[0] <= one.second_look.bound <= highest() * 1.001
     assert prompts.calls == [[1, 2]] * ONE_LOOK + [[2]] * 2 * ONE_LOOK
 
 
@@ -327,14 +387,16 @@ def test_an_error_in_a_look_ends_the_measurement_and_leaves_the_picture_as_it_is
     assert "no such model" in watching.reports(2)[0].reason
 
 
-def test_few_ordinary_images_are_flagged_for_their_looks():
+def test_looks_flag_few_ordinary_images_and_spare_more():
     prompts = Prompts(strengths_of(400, 5), numbers=range(5000, 5400))
     found = reports(prompts)
     without = reports(prompts, again=None)
     looked = [one for one in found if one.second_look is not None]
     assert 20 < len(looked) < 80
-    more = sum(one.verdict == "flagged" for one in found) - sum(one.verdict == "flagged" for one in without)
-    assert 0 <= more <= 2
+    changed = [(one.verdict, other.verdict) for one, other in zip(found, without, strict=True)]
+    for_looks, spared = changed.count(("flagged", "clear")), changed.count(("clear", "flagged"))
+    assert for_looks <= 2
+    assert spared >= for_looks + 2
 
 
 def test_half_types_are_looked_at_as_well():
@@ -363,3 +425,18 @@ def test_the_loop_reads_back_once_an_evaluation_and_without_likeness_never(mode)
         with HostWaits() as counted:
             watched(prompts, region=region, mode=mode, sensitivity=sensitivity)
         assert counted.count == waits
+
+
+def test_what_comes_back_below_its_bound_is_outside_only_where_a_part_of_the_prompt_was_judged():
+    low, high = bounds()
+    for hardest, expected in ((None, False), (1.0, False), (3.0, True)):
+        detector = Detector(learned(), high, GUIDANCE)
+        for level, strength in ((14.6, 0.3), (8.0, 0.05), (4.0, 0.05), (2.0, 0.05), (1.0, 0.05)):
+            seen = evaluation_of(Prompts([strength]), level=level).measured
+            detector.update(seen, None if hardest is None else hardest * seen.update_norm())
+        last, score = float(detector.steps[-1].excess), float(detector.score)
+        assert last < low
+        assert (score > low) == (hardest == 3.0)
+        assert not detector.judge()
+        assert bool(detector.judge(torch.tensor([low]))) == expected
+        assert not detector.judge(torch.tensor([high + 0.1]))

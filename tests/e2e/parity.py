@@ -10,7 +10,6 @@ suppress mode.
 
 import argparse
 import json
-import math
 import os
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import torch
 
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.suppression import DEFAULT_RULE
+from lib_memstab.evidence.verify.run import excesses
 from lib_memstab.evidence.webui_prompt import escaped
 from lib_memstab.lab import truth
 from lib_memstab.lab.experiment import load_splits
@@ -83,10 +83,10 @@ def of_the_lab(memorized, ordinary):
         judge.similarities(watched.after, memorized)[0],
         watched.flagged,
         watched.plain.excess.max(axis=0),
-        watched.plain.excess[:FIRST].max(axis=0),
+        np.array([early(report) for report in watched.plain.reports]),
         np.array([report.verdict == "suppressed" for report in touched.reports]),
         touched.excess.max(axis=0),
-        touched.excess[:FIRST].max(axis=0),
+        np.array([early(report) for report in touched.reports]),
         (plain.latents == touched.latents).flatten(1).all(1).numpy(),
     )
 
@@ -126,13 +126,8 @@ def pictures_of(webui, trials, memstab, **how):
 
 
 def early(report):
-    """Highest excess of the first evaluations, read from the badge's curve."""
-    region = load_tools()[2]["txt2img"]
-    width, trace = region.threshold(report.sensitivity), report.trace
-    return max(
-        width * (2 * math.log(norm) - math.log(low) - math.log(high)) / (math.log(high) - math.log(low))
-        for norm, low, high in list(zip(trace.norm, trace.low, trace.high, strict=True))[:FIRST]
-    )
+    """Highest excess of the first evaluations, in shares of the bound, read from the badge's curve."""
+    return max(excesses(report)[:FIRST])
 
 
 def tell(memstab, done, total):

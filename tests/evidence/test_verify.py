@@ -94,14 +94,19 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_report_and_to_no_other(c
     assert (tmp_path / "half" / "journal.jsonl").read_bytes() == before
 
 
-def test_the_excess_out_of_a_badge_is_the_score_of_its_evaluation(lab):
+def test_the_excess_out_of_a_badge_is_the_score_of_its_evaluation_and_above_one_it_is_outside(lab):
     memorized, ordinary = lab_lists()
-    prompts = [memorized.prompts[0].text, ordinary.prompts[0].text]
-    bound = lab.lab.region.threshold(100)
-    for one in lab.take(prompts, [1, 2], "detect"):
-        assert one.report.score == pytest.approx(bound * max(excesses(one.report)), rel=1e-4)
-        assert (max(excesses(one.report)) > 1) == (one.report.verdict == "flagged")
-        assert len(excesses(one.report)) == 4
+    prompts = [one.text for one in (*memorized.prompts[:4], *ordinary.prompts[:4])]
+    bound, unlooked = lab.lab.region.threshold(100), 0
+    for one in lab.take(prompts, range(8), "detect"):
+        found = excesses(one.report)
+        if one.report.second_look is None:
+            assert one.report.score == pytest.approx(bound * max(found), rel=1e-4)
+            unlooked += 1
+            assert (max(found) > 1) == (one.report.verdict == "flagged")
+        assert sum(value > 1 for value in found) == one.report.steps.outside
+        assert len(found) == 4
+    assert unlooked > 0
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ class Entry:
         score, p_value: the badge's.
         first_outside: first evaluation outside the region, from 1.
         extra: denoiser evaluations beyond the sampler's own.
-        excess: of every evaluation, as a share of the way from the region's centre to its bound: 1 at the bound.
+        excess: of every evaluation, as a share of the way from the region's centre to the bound it was held against.
         whole: every evaluation could be measured, so that `excess` is exact from the first on.
         profile, match: what it was judged by, and how well that fits.
         reference: how alike it is to its training picture; None where that is not known.

@@ -55,9 +55,8 @@ def take_all(
 def excesses(report: ImageReport) -> tuple[float | None, ...]:
     """How far outside the path was at each evaluation, out of the badge's curve; None where that was not finite.
 
-    In shares of the way from the region's centre to its bound at the job's sensitivity: 0 at the centre, 1 at the
-    bound. Times the bound's own score, which all pictures of a run share, this is the score of the evaluation: the
-    largest of them all is the badge's score.
+    In shares of the way from the region's centre to the bound that the evaluation was held against: 0 at the centre,
+    above 1 it was outside. The bound is the one at the job's sensitivity, or what a second look made of it.
     """
     return tuple(map(_share, report.trace.norm, report.trace.low, report.trace.high))
 
