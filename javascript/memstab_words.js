@@ -23,6 +23,7 @@
         endedMeans: "Looks like the replay of a training picture. Its sampling was ended there.",
         suppressedMeans: "Looked like the replay of a training picture. MemStab steered it away.",
         lookDecided: "The score alone was not enough: the prompt gives an unusually similar picture from other noise.",
+        lookSpared: "The score alone would have been enough, but the prompt gives another picture from other noise.",
         foundNot: "It can be a false alarm. MemStab does not know the training data, nor anyone's rights.",
         notMeasuredMeans: "Not measured, so nothing is known about this picture.",
         unreadableMeans: "This picture has a badge of MemStab that cannot be read, so nothing is known about it.",
@@ -274,11 +275,13 @@
         return say("stoppedAt", {state: say(NAMES[one.verdict]), done: one.partial[0], planned: one.partial[1]});
     }
 
-    /** Whether it was found by its second look alone, which only the whole badge tells. */
-    function lookDecided(one) {
+    /** What a second look did to the verdict, if anything, which only the whole badge tells. */
+    function lookMeans(one) {
         const bound = one.second_look?.bound ?? null;
-        if (bound === null || one.score === null || one.p_value === null) return false;
-        return bound <= one.score && one.p_value > 1 / one.sensitivity;
+        if (bound === null || one.score === null || one.p_value === null) return [];
+        const rare = one.p_value <= 1 / one.sensitivity;
+        if (one.verdict === "clear") return rare ? [say("lookSpared")] : [];
+        return bound <= one.score && !rare ? [say("lookDecided")] : [];
     }
 
     /** What the verdict means, and what it does not, in sentences. */
@@ -288,11 +291,8 @@
         const ended = key === "flagged" && one.mode === "stop" && one.partial;
         const sentences = [say(ended ? "endedMeans" : `${key}Means`)];
         if (one.partial) sentences.push(say("stopped", {done: one.partial[0], planned: one.partial[1]}));
-        if (key === "clear") sentences.push(say("clearNot"));
-        if (key === "flagged" || key === "suppressed") {
-            if (lookDecided(one)) sentences.push(say("lookDecided"));
-            sentences.push(say("foundNot"));
-        }
+        if (key === "clear") sentences.push(...lookMeans(one), say("clearNot"));
+        if (key === "flagged" || key === "suppressed") sentences.push(...lookMeans(one), say("foundNot"));
         if (!one.trace) sentences.push(say("lineOnly"));
         return sentences;
     }

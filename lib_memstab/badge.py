@@ -326,10 +326,13 @@ def _looked(report: ImageReport) -> str:
     look = report.second_look
     if look is None or report.score is None or report.p_value is None:
         return ""
+    rare = report.p_value <= 1 / report.sensitivity
     if report.verdict == "clear":
+        if rare:
+            return f", but its prompt gives another picture from other noise, likeness {look.likeness:.2g}"
         given = "what its prompt gives from other noise is not similar enough for a flag"
         return f", and {given}, likeness {look.likeness:.2g}"
-    if look.bound <= report.score and report.p_value > 1 / report.sensitivity:
+    if look.bound <= report.score and not rare:
         return f", but its prompt gives an unusually similar picture from other noise, likeness {look.likeness:.2g}"
     return ""
 

@@ -104,6 +104,10 @@ CASES = {
         dataclasses.replace(FLAGGED, second_look=SecondLook(1.0, 2.25)),
     ),
     "clear after a second look": (JobSettings("detect"), UNLIKE),
+    "clear for its second look": (
+        JobSettings("detect"),
+        dataclasses.replace(UNLIKE, score=3.1, p_value=0.005, second_look=SecondLook(-0.031, 3.3)),
+    ),
 }
 
 # modules/infotext_utils.py of WebUI v1.10.1
@@ -267,6 +271,7 @@ def test_words_tell_of_a_second_look_where_the_verdict_is_due_to_it(name):
         "by its second look" in name
     )
     assert ("not similar enough for a flag, likeness -0.031" in words) == (name == "clear after a second look")
+    assert ("another picture from other noise, likeness -0.031" in words) == (name == "clear for its second look")
     assert ("noise" in words) == ("likeness" in words)
 
 

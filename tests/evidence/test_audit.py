@@ -36,6 +36,7 @@ STATE_OF = {
     "suppressed by its second look, transfer": "suppressed",
     "flagged anyway, with a second look": "flagged",
     "clear after a second look": "clear",
+    "clear for its second look": "clear",
 }
 
 

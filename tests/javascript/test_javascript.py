@@ -335,6 +335,8 @@ def test_the_card_says_what_the_badge_says_in_words(tmp_path, name):
     meaning = " ".join(answer["meaning"])
     told_in_words = "but its prompt gives an unusually similar picture from other noise" in badge.words(report)
     assert ("the prompt gives an unusually similar picture from other noise" in meaning) == told_in_words
+    spared = "but its prompt gives another picture from other noise" in badge.words(report)
+    assert ("the prompt gives another picture from other noise" in meaning) == spared
     assert ("never “original”" in meaning) == (report.verdict == "clear")
     assert ("can be a false alarm" in meaning) == (report.verdict in ("flagged", "suppressed"))
     assert ("nothing is known about this picture" in meaning) == (report.verdict == "not measured")
