@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +13,11 @@ from lib_memstab.cli import UseError
 from lib_memstab.core.files import write_whole
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.plain import PlainDataError, from_plain, parse_object, to_plain
+from lib_memstab.evidence import counting
 from lib_memstab.evidence.progress import Progress
 from lib_memstab.lab import tables, truth
 from lib_memstab.lab.attacks import ATTACKS, Effort
-from lib_memstab.lab.attempts import Attempt
+from lib_memstab.lab.attempt import Attempt
 from lib_memstab.lab.experiment import load_splits
 from lib_memstab.lab.tools import load_tools, workers
 from lib_memstab.lab.trials import Trial, memorized_trials
@@ -160,34 +161,15 @@ def is_copy(likeness: float) -> bool:
     return likeness > truth.COPY_THRESHOLD
 
 
-def rates(attempts: Sequence[Attempt], copied: Callable[[float], bool] = is_copy) -> list[dict[str, Any]]:
-    """A row for each attack, effort and penalty: copies without MemStab and with it, and prompts won."""
-    rows = []
-    for key in dict.fromkeys((one.attack, one.effort, one.penalty) for one in attempts):
-        own = [one for one in attempts if (one.attack, one.effort, one.penalty) == key]
-        rows.append({"attack": key[0], "effort": key[1], "penalty": key[2], **counts(own, copied)})
-    return rows
+def rates(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
+    """A row for each attack, effort and penalty; see `counting.rates`."""
+    return counting.rates(attempts, is_copy)
 
 
 def overall(attempts: Sequence[Attempt]) -> dict[str, Any]:
     """The row of all attempts of attackers who do not have the picture."""
     own = [one for one in attempts if ATTACKS[one.attack].knows == "prompt"]
-    return {"attack": "all who do not hold the picture", "effort": 0, "penalty": 0.0, **counts(own)}
-
-
-def counts(attempts: Sequence[Attempt], copied: Callable[[float], bool] = is_copy) -> dict[str, Any]:
-    """What a row counts; `copied` says of a likeness whether the picture is a copy."""
-    before = [copied(one.without) for one in attempts]
-    after = [copied(one.suppressed) for one in attempts]
-    prompts = {one.prompt for one in attempts}
-    return {
-        "attempts": len(attempts),
-        "copies_without": sum(before),
-        "copies_with": sum(after),
-        "copies_flagged": sum(one.flagged and copy for one, copy in zip(attempts, before, strict=True)),
-        "prompts": len(prompts),
-        "prompts_won": len({one.prompt for one, copy in zip(attempts, after, strict=True) if copy}),
-    }
+    return {"attack": "all who do not hold the picture", "effort": 0, "penalty": 0.0, **counting.counts(own, is_copy)}
 
 
 def markdown(attempts: Sequence[Attempt]) -> str:

@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds", type=_count, help=f"pictures of each prompt ({Plan.seeds}; --full {FULL.seeds}; --webui {SEEDS})"
     )
     parser.add_argument(
-        "--inverted", type=_count, help=f"prompts that gradient attacks try ({Plan.inverted}; --full {FULL.inverted})"
+        "--inverted",
+        type=_count_or_none,
+        help=f"prompts that gradient attacks try, 0 for none ({Plan.inverted}; --full {FULL.inverted})",
     )
     parser.add_argument(
         "--steps",
@@ -148,3 +150,7 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return count
+
+
+def _count_or_none(text: str) -> int:
+    return 0 if text == "0" else _count(text)

@@ -2,7 +2,8 @@
 
 In the spirit of "Finding DoRI" (arXiv 2507.16880): the model is frozen, only the text features are moved, so that the
 denoiser predicts a chosen picture out of noise. The attacker knows the region that trajectories are held against, and
-can ask that the update norm stays below its bound.
+can ask that the update norm stays below its bound; and the noise of second looks, and can ask that their pictures are
+others.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from torch import Tensor
 
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.region import Region, interpolate
+from lib_memstab.core.second_look import LOOKS, likeness, look, noises
 from lib_memstab.lab.sampling import SAMPLERS, Evaluate, GuidedDenoiser, Job, sample
 from lib_memstab.lab.sd1_layout import LabModel
+
+SHYNESS = 0.02
+"""Weight of likeness to a second look in an attacker's loss; a tenth of it hardly makes a look unlike."""
 
 RATE = 0.03
 """Learning rate of Adam, in units of the text features, whose standard deviation is about 1."""
@@ -109,13 +114,16 @@ def invert(
     draws: int = 4,
     seed: int = 0,
     rate: float = RATE,
+    unlike: Tensor | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Move text features [T, D] towards the lessons; yields the text after each number of steps in `checkpoints`.
 
     Each step sees `draws` of the lessons. The loss is the mean squared error of the conditional prediction plus
-    `penalty` times the mean of the excess over half of the threshold, in units of the threshold, squared.
+    `penalty` times the mean of the excess over half of the threshold, in units of the threshold, squared. Where there
+    is a picture `unlike`, latents [1, C, h, w], plus `SHYNESS` times the squared likeness of a second look to it.
     """
     denoiser = bare_denoiser(model)
+    empty = denoiser.empty
     generator = torch.Generator().manual_seed(seed)
     text = start.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([text], lr=rate)
@@ -130,6 +138,10 @@ def invert(
             if watch is not None and penalty > 0:
                 over = watch.excess(sigma, eps, lessons.uncond[rows]) / watch.threshold - 0.5
                 loss = loss + penalty * over.clamp(min=0).square().mean()
+            if unlike is not None:
+                own = noises(unlike)[torch.randint(LOOKS, (1,), generator=generator)]
+                seen = look(own, lambda x, at: (denoiser.predict(x, at, text[None]), denoiser.predict(x, at, empty)))
+                loss = loss + SHYNESS * likeness(seen, unlike).clamp(min=0).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,27 +18,21 @@ from lib_memstab.core.monitor import Settings
 from lib_memstab.core.region import Region
 from lib_memstab.lab import scenes
 from lib_memstab.lab.adversary import Watch, invert, lessons_of_picture, lessons_of_prompt
+from lib_memstab.lab.attempt import COPY_NOISE, Knows
+from lib_memstab.lab.attempt import FAULTS as FAULTS
 from lib_memstab.lab.attempts import Attempt, Play, attempts, carried
 from lib_memstab.lab.composing import Composed, Edited
 from lib_memstab.lab.corpus import Corpus, scene_of
 from lib_memstab.lab.figures import Judge
-from lib_memstab.lab.sampling import Job
+from lib_memstab.lab.sampling import Job, sample
 from lib_memstab.lab.sd1_layout import LabModel
 from lib_memstab.lab.trials import Trial
 from lib_memstab.lab.wordings import WORDINGS, Wording, described, paraphrased
-
-Knows = Literal["prompt", "picture"]
 
 Regions = dict[str, Region]
 """By mode."""
 
 NOISES = (0.1, 0.3, 0.6)
-FAULTS = "blurry, low quality, worst quality, bad anatomy, text, watermark, ugly"
-"""What users write in negative prompts."""
-
-COPY_NOISE = 0.25
-"""Standard deviation of the noise in the bad copy that img2img starts from, in units of the range of its values."""
-
 DRAWS = 4
 LESSONS = 160
 """Noisy copies of the picture that an inversion learns from: eight at each noise level of the sampler."""
@@ -159,13 +153,17 @@ def _inverted(
     start: str,
     holds_picture: bool,
     penalised: bool,
+    shy: bool,
     judge: Judge,
     regions: Regions,
     trials: Sequence[Trial],
     settings: Settings,
     effort: Effort,
 ) -> list[Attempt]:
-    """A gradient attack on the memorized pair of these trials: one text is moved, and all are sampled with it."""
+    """A gradient attack on the memorized pair of these trials: one text is moved, and all are sampled with it.
+
+    One that is `shy` also asks that second looks see another picture than the prompt gives at a seed of its own.
+    """
     found: list[Attempt] = []
     region, model, first = regions["txt2img"], judge.model, trials[0]
     watch = Watch.of(region, settings.sensitivity, Job.guidance)
@@ -176,10 +174,12 @@ def _inverted(
     else:
         # Seeds that no attempt is sampled with: the attacker wants the picture at any seed.
         lessons = lessons_of_prompt(model, first.text, [first.seed + OTHER_SEEDS + index for index in range(8)])
+    unlike = sample(model, Job([first.text], [first.seed + OTHER_SEEDS])) if shy else None
     rate = SLOW if start == "the prompt" else FAST
     begun = _start_of(start, model, first)
     for penalty in effort.penalties if penalised else (0.0,):
-        for steps, text in invert(model, begun, lessons, effort.steps, watch, penalty, DRAWS, first.seed, rate):
+        descent = invert(model, begun, lessons, effort.steps, watch, penalty, DRAWS, first.seed, rate, unlike)
+        for steps, text in descent:
             every = text.expand(len(trials), -1, -1)
             plan = Play(job_of(trials, text=every), carried(model, every))
             found += attempts(judge, plan, trials, region, settings, name, steps, penalty)
@@ -229,14 +229,15 @@ def _negative_itself(half: bool, model: LabModel, trials: Sequence[Trial]) -> Pl
 
 def _gradient_attacks() -> Iterator[Attack]:
     kinds = (
-        ("imitation of the prompt's own prediction, penalised", "the prompt", False, True),
-        ("inversion from the prompt", "the prompt", True, False),
-        ("inversion from an ordinary caption", "an ordinary caption", True, False),
-        ("inversion from noise", "noise", True, False),
-        ("inversion from the prompt, penalised", "the prompt", True, True),
+        ("imitation of the prompt's own prediction, penalised", "the prompt", False, True, False),
+        ("imitation, penalised, unlike its second looks", "the prompt", False, True, True),
+        ("inversion from the prompt", "the prompt", True, False, False),
+        ("inversion from an ordinary caption", "an ordinary caption", True, False, False),
+        ("inversion from noise", "noise", True, False, False),
+        ("inversion from the prompt, penalised", "the prompt", True, True, False),
     )
-    for name, start, holds_picture, penalised in kinds:
-        run = partial(_inverted, name, start, holds_picture, penalised)
+    for name, start, holds_picture, penalised, shy in kinds:
+        run = partial(_inverted, name, start, holds_picture, penalised, shy)
         yield Attack(name, "picture" if holds_picture else "prompt", run, gradient=True)
 
 

@@ -12,6 +12,7 @@ from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.region import Region
 from lib_memstab.core.report import ImageReport
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, TextRows
+from lib_memstab.lab.attempt import Attempt as Attempt
 from lib_memstab.lab.experiment import text_rows
 from lib_memstab.lab.figures import Judge
 from lib_memstab.lab.sampling import Job, Watcher, sample
@@ -34,34 +35,6 @@ class Play:
     job: Job
     rows: TextRows | None = None
     wrap: Wrap | None = None
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One picture that an attacker tried to get.
-
-    Attributes:
-        attack: its name.
-        prompt: the memorized prompt, of a template without what fills it.
-        kind: title, caption or template.
-        seed: of the picture.
-        effort: gradient steps spent on its text; 0 where there were none.
-        penalty: weight of MemStab's statistic in the attacker's loss.
-        without, suppressed: likeness of the picture to the training picture without MemStab and with it.
-        flagged: whether MemStab flagged it.
-        score: MemStab's score of it; None where it was not measured.
-    """
-
-    attack: str
-    prompt: str
-    kind: str
-    seed: int
-    effort: int
-    penalty: float
-    without: float
-    suppressed: float
-    flagged: bool
-    score: float | None
 
 
 def carried(model: LabModel, text: Tensor) -> TextRows:

@@ -64,6 +64,14 @@ def test_every_trial_is_in_one_unit_of_an_attack_and_kinds_take_turns():
     assert len({unit.key for unit in found}) == len(found)
 
 
+def test_no_prompts_for_gradients_leave_the_other_attacks(shell, made):
+    code, told, _ = shell("attack", "--attacks", PLAIN, INVERTED, "--inverted", "0")
+    assert code == 0
+    assert {key.split(" @ ")[0] for key in made} == {PLAIN}
+    assert INVERTED not in told
+    assert shell("attack", "--attacks", INVERTED, "--inverted", "0")[0] == 0
+
+
 def test_the_journal_goes_on_where_it_was_left(shell, made, tmp_path):
     names = ["--attacks", PLAIN, NOISED]
     code, first, _ = shell("attack", "--attacks", PLAIN, "--out", tmp_path)

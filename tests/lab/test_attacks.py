@@ -7,6 +7,7 @@ pytest.importorskip("torchsde")
 import torch
 
 from lib_memstab.core.monitor import Monitor, Settings
+from lib_memstab.core.second_look import likeness, look, noises
 from lib_memstab.core.suppression import Rule
 from lib_memstab.lab import truth
 from lib_memstab.lab.adversary import Watch, bare_denoiser, invert, lessons_of_picture, lessons_of_prompt
@@ -71,6 +72,23 @@ def test_gradients_lower_the_loss_against_a_picture_and_the_penalty_lowers_the_e
     )
     assert told(plain)[0] < told(start)[0]
     assert told(hidden)[1] < told(plain)[1]
+
+
+def test_an_attacker_who_is_shy_of_second_looks_makes_them_less_alike(tools, trials):
+    model, _, _ = tools
+    start, empty = model.encode_prompts([trials[0].text, ""]).split(1)
+    lessons = lessons_of_prompt(model, trials[0].text, [1, 2])
+    [picture] = sample(model, Job([trials[0].text], [3])).split(1)
+
+    @torch.no_grad()
+    def alike(text):
+        def both(x, sigma):
+            return tuple(bare_denoiser(model).predict(x, sigma, one.expand(len(x), -1, -1)) for one in (text, empty))
+
+        return float(likeness(look(noises(picture), both), picture).mean())
+
+    bold, shy = (next(iter(invert(model, start[0], lessons, [12], unlike=one)))[1] for one in (None, picture))
+    assert alike(shy[None]) < alike(bold[None]) - 0.01
 
 
 def test_checkpoints_are_stations_of_one_descent(tools, trials):

@@ -16,16 +16,15 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
+from lib_memstab.evidence.live.names import AS_IT_IS, SAMPLERS
 from lib_memstab.evidence.verify.references import read_picture
 from lib_memstab.evidence.webui import INIT_IMAGES
 from lib_memstab.evidence.webui_prompt import edited, escaped, together
-from lib_memstab.lab.attacks import COPY_NOISE, FAULTS, Knows
+from lib_memstab.lab.attempt import COPY_NOISE, FAULTS, Knows
 from lib_memstab.lab.wordings import REWORDINGS, Rewording
 
 Changes = Mapping[str, Any]
 """What a job has other than the run's settings."""
-
-AS_IT_IS: Final = "the prompt as it is"
 
 EVERYDAY: Final = (
     "a dog on a beach",
@@ -38,9 +37,6 @@ EVERYDAY: Final = (
     "a cup of coffee beside a newspaper",
 )
 """Ordinary captions where no list of them is given."""
-
-SAMPLERS: Final = ("DPM++ 2M", "Euler a", "DDIM")
-"""Other samplers that are tried where the WebUI has them; each name is an attack's."""
 
 
 @dataclass(frozen=True)

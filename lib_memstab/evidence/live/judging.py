@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib_memstab.core.plain import to_plain
-from lib_memstab.evidence.attack import counts, rates
 from lib_memstab.evidence.audit_table import shown
+from lib_memstab.evidence.counting import counts, rates
 from lib_memstab.evidence.descriptors import Descriptor
 from lib_memstab.evidence.journal import Journal, unpacked
-from lib_memstab.evidence.live.attacks import AS_IT_IS, LIVE_ATTACKS
+from lib_memstab.evidence.live.attacks import LIVE_ATTACKS
+from lib_memstab.evidence.live.names import ALL_BLIND, AS_IT_IS, HEADS, HOLDS
 from lib_memstab.evidence.live.taking import Kept, Order
 from lib_memstab.evidence.verify.plan import Subject
-from lib_memstab.lab.attempts import Attempt
+from lib_memstab.lab.attempt import Attempt
 from lib_memstab.lab.statistics import rate_interval
 from lib_memstab.lab.tables import share, table
 
@@ -137,29 +138,45 @@ def _more(row: Mapping[str, Any], attempts: Sequence[Attempt]) -> dict[str, Any]
 
 def words(content: Mapping[str, Any], file: Path) -> str:
     """The table of an attack run, and what it rests on."""
-    head = [
-        "attack",
-        "holds the picture",
-        "copies without MemStab",
-        "of these flagged",
-        "copies with MemStab",
-        "not measured",
-        "prompts won",
-    ]
-    whole = {"attack": "all who do not hold the picture", **content["without_picture"]}
-    lines = [f"{content['replayed']} of {content['prompts']} prompts were attacked: the others are not replayed here."]
-    if content["attempts"]:
-        lines = [table(head, [_cells(row) for row in (*content["rows"], whole)]), "", *lines]
-    lines.append(content["copies_by"])
-    lines += [f"Left out: {one}." for one in content["left_out"]]
-    return "\n".join([*lines, f"{shown(str(file))} has every attempt."]) + "\n"
+    first, *rest = _grounds(content)
+    lines = [table(HEADS, cells(content)), "", first] if content["attempts"] else [first]
+    return "\n".join([*lines, *rest, f"{shown(str(file))} has every attempt."]) + "\n"
+
+
+def cells(content: Mapping[str, Any]) -> list[list[str]]:
+    """The rows of that table: one for each attack, and one of all that do not hold the picture."""
+    return [_cells(row) for row in (*content["rows"], {"attack": ALL_BLIND, **content["without_picture"]})]
+
+
+def sentences(content: Mapping[str, Any]) -> list[str]:
+    """What an attack run came to, one finding a sentence, and what it rests on."""
+    first, *rest = _grounds(content)
+    whole, told = content["without_picture"], []
+    if whole["attempts"]:
+        without, with_it = (share(whole[f"copies_{when}"], whole["attempts"]) for when in ("without", "with"))
+        told = [
+            f"Attempts of those who do not hold the training picture that got a copy: {without}, without MemStab; "
+            f"{with_it}, with it.",
+            f"Of the copies without MemStab {whole['copies_flagged']} of {whole['copies_without']} were flagged.",
+            f"Prompts of which at least one such attempt got a copy with MemStab: {whole['prompts_won']} of "
+            f"{whole['prompts']}.",
+        ]
+        if whole["not_measured"]:
+            told.append(f"MemStab could not measure {whole['not_measured']} of these attempts' pictures.")
+    return [first, *told, *rest]
+
+
+def _grounds(content: Mapping[str, Any]) -> list[str]:
+    """How many prompts were attacked, how copies were told, and what was left out, in sentences."""
+    first = f"{content['replayed']} of {content['prompts']} prompts were attacked: the others are not replayed here."
+    return [first, content["copies_by"], *(f"Left out: {one}." for one in content["left_out"])]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     known = LIVE_ATTACKS.get(row["attack"])
     return [
         row["attack"],
-        "no" if known is None or known.knows == "prompt" else "control" if known.control else "yes",
+        HOLDS[0 if known is None or known.knows == "prompt" else 1 + known.control],
         share(row["copies_without"], row["attempts"]),
         f"{row['copies_flagged']} of {row['copies_without']}",
         share(row["copies_with"], row["attempts"]),
