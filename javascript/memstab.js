@@ -1,4 +1,5 @@
-// Keeps MemStab's tab up to date: when it is opened, while a calibration or a verification runs, and when that has ended.
+// Keeps MemStab's tab up to date: when it is opened, while a calibration, a verification or an attack runs, and when
+// that has ended.
 
 (function() {
     const EVERY_MS = 2000;
@@ -7,6 +8,7 @@
     const WATCHED = [
         {line: "line", tick: "tick", wasBusy: false, asked: {at: "", when: 0}},
         {line: "verify_line", tick: "verify_tick", wasBusy: false, asked: {at: "", when: 0}},
+        {line: "attack_line", tick: "attack_tick", wasBusy: false, asked: {at: "", when: 0}},
     ];
 
     const element = (name) => gradioApp().querySelector(`#memstab_${name}`);

@@ -92,7 +92,7 @@ class MemStab(scripts.Script):
             calibrator,
             sampler_names,
             scheduler_names,
-            lambda: WORKS().verifier.busy,
+            lambda: WORKS().turn,
         )
         panel = accordion.build(self.elem_id, self._fields, behind)
         self.infotext_fields, self.paste_field_names = panel.infotext_fields, panel.paste_field_names
@@ -149,6 +149,8 @@ def add_pages(_: Any, app: Any) -> None:
             lambda: WORKS().sampling.size(),
             options.output_folders,
             lambda: WORKS().verifier,
+            lambda: WORKS().attacker,
+            lambda: WORKS().turn,
             credentials,
         ),
     )
@@ -169,6 +171,8 @@ def add_tab() -> list[tuple[Any, str, str]]:
         options.output_folders,
         serve,
         lambda: WORKS().verifier,
+        lambda: WORKS().attacker,
+        lambda: WORKS().turn,
     )
     return [(page.Tab(behind), TITLE, page.NAME)]
 

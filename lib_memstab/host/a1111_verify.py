@@ -1,52 +1,48 @@
-"""A verification's pictures, sampled by AUTOMATIC1111's WebUI in this process, with MemStab's script and no other.
+"""Pictures of verifications and attacks, sampled by AUTOMATIC1111's WebUI in this process, with no other script.
 
 Each picture is a job of its own in the WebUI's queue, so that whatever the user starts meanwhile comes in between.
 """
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from modules import call_queue, progress, scripts, sd_samplers, shared
-from modules.processing import StableDiffusionProcessingTxt2Img, process_images
+from modules import call_queue, images, progress, scripts, sd_samplers, shared
+from modules.processing import (
+    StableDiffusionProcessingImg2Img,
+    StableDiffusionProcessingTxt2Img,
+    process_images,
+)
 
 from lib_memstab import __version__, badge
 from lib_memstab.core.report import AUTOMATIC
 from lib_memstab.host import matching
 from lib_memstab.host.a1111 import WebUI, facts_of_fields
-from lib_memstab.host.a1111_calibrate import the_calibrator
+from lib_memstab.host.background import InterruptedByUser
 from lib_memstab.host.facts import Applied
 from lib_memstab.host.places import own_folder
-from lib_memstab.host.verifier import InterruptedByUser, Verifier
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
 
 if TYPE_CHECKING:
     from lib_memstab.evidence.verify.plan import Mode, Sampling, Taken
 
-TASK = "task(memstab-verification)"
-"""Name under which the WebUI's own progress knows a verification's picture."""
-
 Share = Callable[[], tuple[int, int]]
 
 
-@lru_cache(maxsize=1)
-def the_verifier() -> Verifier:
-    """The process's one verifier: "Reload UI" loads scripts anew, and a verification that is on its way goes on."""
-    return Verifier(Pictures(WebUI()), lambda: own_folder() / "verifications", lambda: the_calibrator().busy)
-
-
 class Pictures:
-    """The WebUI as a verification needs it."""
+    """The WebUI as a verification or an attack needs it; `noun` says which, in the WebUI's own progress."""
 
-    def __init__(self, host: WebUI) -> None:
+    def __init__(self, host: WebUI, noun: str) -> None:
+        self.noun = noun
         self._host, self._guard, self._sampling = host, threading.Lock(), False
 
     def vocabulary(self) -> Sequence[str]:
@@ -59,19 +55,19 @@ class Pictures:
             return InProcess(self, self._host, sampling, share)
 
     def interrupt(self) -> None:
-        """End the picture that is being sampled for a verification; those of others are left alone."""
+        """End the picture that is being sampled for this work; those of others are left alone."""
         with self._guard:
             if self._sampling:
                 shared.state.interrupt()
 
     def sampling(self, now: bool) -> None:
-        """A picture of a verification begins or is over."""
+        """A picture of this work begins or is over."""
         with self._guard:
             self._sampling = now
 
 
 class InProcess:
-    """`verify.plan.Source` of this process, picture by picture: the same as over the WebUI's API.
+    """`verify.plan.Source` and `live.taking.Shooting` of this process: the same pictures as over the WebUI's API.
 
     Raises:
         SourceError: if the WebUI cannot be used as it is; the message says what to change.
@@ -85,6 +81,7 @@ class InProcess:
 
         self._machine, self._host, self._settings, self._share = machine, host, sampling, share
         self._watch, self._store, self._begun = Watch(), Store(own_folder), time.time()
+        self._task = f"task(memstab-{machine.noun})"
         applied = self._applied()
         if applied.profile is None:
             raise SourceError(applied.reason)
@@ -102,18 +99,31 @@ class InProcess:
 
     def take(self, prompts: Sequence[str], seeds: Sequence[int], mode: Mode) -> list[Taken]:
         """One job for each picture, each in its turn in the WebUI's queue."""
-        return [self._one(prompt, seed, mode) for prompt, seed in zip(prompts, seeds, strict=True)]
+        from lib_memstab.evidence.webui_prompt import escaped
 
-    def _one(self, prompt: str, seed: int, mode: Mode) -> Taken:
-        progress.add_task_to_queue(TASK)
+        jobs = [{"prompt": escaped(prompt), "seed": seed} for prompt, seed in zip(prompts, seeds, strict=True)]
+        return [self.shoot(job, mode) for job in jobs]
+
+    def shoot(self, changes: Mapping[str, Any], mode: Mode) -> Taken:
+        """One picture of the run's sampling with `changes`, as one job in its turn.
+
+        Their prompts mean what the WebUI reads into them: see `escaped`.
+
+        Raises:
+            SourceError: if there is none to be had, or if MemStab could not measure this run's first plain picture.
+            InterruptedByUser: if the user ended it.
+        """
+        from lib_memstab.evidence.verify.webui_terms import PLAIN
+
+        progress.add_task_to_queue(self._task)
         with call_queue.queue_lock:
             try:
                 self._begin()
                 self._refuse_changes()
-                taken = self._sample(prompt, seed, mode)
+                taken = self._sample(changes, mode)
             finally:
                 self._end()
-        self._watch.look(taken.report, mode)
+        self._watch.look(taken.report, mode, plain=not set(changes) - PLAIN)
         return taken
 
     def _begin(self) -> None:
@@ -121,36 +131,27 @@ class InProcess:
         state = shared.state
         if state.time_start == self._begun and _ended():
             raise InterruptedByUser
-        state.begin(job="MemStab verification")
+        state.begin(job=f"MemStab {self._machine.noun}")
         state.job_no, state.job_count = self._share()
         state.time_start = self._begun
-        progress.start_task(TASK)
+        progress.start_task(self._task)
         self._machine.sampling(True)
 
     def _end(self) -> None:
         self._machine.sampling(False)
-        progress.pending_tasks.pop(TASK, None)
-        progress.finish_task(TASK)
+        progress.pending_tasks.pop(self._task, None)
+        progress.finish_task(self._task)
         shared.state.end()
         shared.total_tqdm.clear()
 
-    def _sample(self, prompt: str, seed: int, mode: Mode) -> Taken:
+    def _sample(self, changes: Mapping[str, Any], mode: Mode) -> Taken:
         from lib_memstab.evidence.verify.plan import SourceError, Taken
-        from lib_memstab.evidence.verify.webui_terms import arguments, job_of
-        from lib_memstab.evidence.webui_prompt import escaped
+        from lib_memstab.evidence.verify.webui_terms import arguments
 
         start = time.perf_counter()
-        job = StableDiffusionProcessingTxt2Img(
-            sd_model=shared.sd_model,
-            **job_of(self._settings, {"prompt": escaped(prompt), "seed": seed}),
-            batch_size=1,
-            n_iter=1,
-            do_not_save_samples=True,
-            do_not_save_grid=True,
-        )
-        with closing(job) as p:
+        with closing(self._job(changes)) as p:
             p.is_api = True
-            p.scripts, p.script_args = _only_memstab(), (arguments(self._settings, mode),)
+            p.script_args = (arguments(self._settings, mode),)
             try:
                 pictures = process_images(p).images
             except Exception as error:
@@ -167,6 +168,29 @@ class InProcess:
         report = None if chunk is None else badge.from_chunk(chunk)
         return Taken(np.array(pictures[0].convert("RGB")), report, seconds)
 
+    def _job(self, changes: Mapping[str, Any]) -> Any:
+        """The WebUI's own job, with MemStab's script: img2img if there is a picture to begin from."""
+        from lib_memstab.evidence.verify.webui_terms import job_of
+        from lib_memstab.evidence.webui import INIT_IMAGES
+
+        settings = {
+            "sd_model": shared.sd_model,
+            **job_of(self._settings, changes),
+            "batch_size": 1,
+            "n_iter": 1,
+            "do_not_save_samples": True,
+            "do_not_save_grid": True,
+        }
+        starts = settings.pop(INIT_IMAGES, None)
+        if starts is None:
+            job = StableDiffusionProcessingTxt2Img(**settings)
+            job.scripts = _only_memstab(scripts.scripts_txt2img)
+        else:
+            job = StableDiffusionProcessingImg2Img(**settings)
+            job.init_images = [images.read(io.BytesIO(base64.b64decode(one))) for one in starts]
+            job.scripts = _only_memstab(scripts.scripts_img2img)
+        return job
+
     def _refuse_changes(self) -> None:
         """SourceError if the WebUI is another one than at the start."""
         from lib_memstab.evidence.verify.plan import SourceError
@@ -176,7 +200,7 @@ class InProcess:
             if now[name] != before:
                 raise SourceError(
                     f"the WebUI's {name} is now {now[name]}, and was {before}: what was made is kept; set it back, and "
-                    "the same verification goes on from there"
+                    f"the same {self._machine.noun} goes on from there"
                 )
 
     def _facts_now(self) -> dict[str, str]:
@@ -206,11 +230,11 @@ def _ended() -> bool:
     return bool(state.interrupted or state.skipped or state.stopping_generation)
 
 
-def _only_memstab() -> scripts.ScriptRunner:
-    """A runner of MemStab's own script with one argument: other extensions change nothing."""
+def _only_memstab(loaded: scripts.ScriptRunner) -> scripts.ScriptRunner:
+    """A runner of MemStab's own script of those loaded, with one argument: other extensions change nothing."""
     from lib_memstab.evidence.verify.plan import SourceError
 
-    own = [one for one in scripts.scripts_txt2img.alwayson_scripts if one.title() == TITLE]
+    own = [one for one in loaded.alwayson_scripts if one.title() == TITLE]
     if not own:
         raise SourceError("MemStab's script is not loaded: reload the UI, and start again")
     script = copy.copy(own[0])

@@ -14,11 +14,13 @@ from lib_memstab import badge
 from lib_memstab.core.report import AUTOMATIC
 from lib_memstab.host import preset_row, wording
 from lib_memstab.host.tab.markup import sentence
+from lib_memstab.host.tab.working import in_the_way
 from lib_memstab.presets import Presets
 from lib_memstab.settings import TABLE, TITLE, Setting, SettingsError, row
 
 if TYPE_CHECKING:
     from lib_memstab.calibration.calibrator import Calibrator
+    from lib_memstab.host.background import Turn
 
 SAMPLING = ("sampling", "scheduler", "steps", "width", "height", "cfg_scale")
 """The WebUI's own fields, by the end of their element's name, that say how a job samples."""
@@ -42,8 +44,8 @@ class Panel:
 class Behind:
     """What the panel speaks for: profiles, presets, the status line for a choice, and the calibrator.
 
-    `names` are those of usable profiles; `file_names`, quickly told, are what the panel starts with. While `verifying`
-    there is no calibration, as it would change the profile that is verified.
+    `names` are those of usable profiles; `file_names`, quickly told, are what the panel starts with. `turn`
+    says what keeps a calibration from beginning, as it would change the profile on the way.
     """
 
     names: Callable[[], list[str]]
@@ -53,7 +55,7 @@ class Behind:
     calibrator: Callable[[], Calibrator]
     samplers: Callable[[], Sequence[str]]
     schedulers: Callable[[], Sequence[str]]
-    verifying: Callable[[], bool]
+    turn: Callable[[], Turn]
 
 
 def build(elem_id: Callable[[str], str], sampling: Mapping[str, Any], behind: Behind) -> Panel:
@@ -142,8 +144,9 @@ def _calibrating(behind: Behind, values: Sequence[Any]) -> Iterator[str]:
     """Start a calibration with the tab's own settings and tell how far it is until it ends."""
     from lib_memstab.calibration.plan import SCALES, read_plan
 
-    if behind.verifying():
-        yield sentence(wording.VERIFYING)
+    refused = in_the_way(behind.turn())
+    if refused:
+        yield sentence(refused)
         return
     names = {"sampling": "sampler", "cfg_scale": "guidance"}
     body = {names.get(name, name): value for name, value in zip(SAMPLING, values, strict=False)}

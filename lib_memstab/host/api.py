@@ -81,10 +81,9 @@ def add_pages(app: FastAPI, parts: Parts) -> None:
             plan = read_plan(await body_of(request), parts.samplers(), parts.schedulers(), parts.size())
         except SettingsError as error:
             return refusal(error)
-        if parts.verifier().busy:
-            return error_page(409, BUSY["verifying"])
-        if not parts.calibrator().start(plan):
-            return error_page(409, BUSY["calibrating"])
+        refused = parts.turn().taken()
+        if refused or not parts.calibrator().start(plan):
+            return error_page(409, BUSY[refused or "calibrating"])
         return JSONResponse(parts.calibrator().progress.to_dict(), 202)
 
     def stop() -> JSONResponse:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.report import ImageReport
+from lib_memstab.host.attacker import Attacker
+from lib_memstab.host.background import Turn
 from lib_memstab.host.verifier import Verifier
 from lib_memstab.presets import Presets
 from lib_memstab.store import Store
@@ -29,7 +31,8 @@ class Parts:
         samplers, schedulers: names a calibration may use.
         size: height and width that the loaded checkpoint is made for, in pixels.
         folders: the host's output folders, which alone may be looked through.
-        verifier: runs verifications.
+        verifier, attacker: run verifications and attacks.
+        turn: says what is on its way.
         credentials: USER:PASSWORD pairs parted by commas, as the WebUI's --api-auth has them; empty: none asked for.
     """
 
@@ -45,4 +48,6 @@ class Parts:
     size: Callable[[], tuple[int, int]]
     folders: Callable[[], Sequence[Path]]
     verifier: Callable[[], Verifier]
+    attacker: Callable[[], Attacker]
+    turn: Callable[[], Turn]
     credentials: str = ""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from lib_memstab.evidence.audit import STATES
 from lib_memstab.evidence.audit_table import HEADS
-from lib_memstab.host.tab import catalogue, extracting, verifying
+from lib_memstab.evidence.live import names
+from lib_memstab.host.tab import attacking, catalogue, extracting, verifying, working
 from lib_memstab.host.tab.form import FIELDS, NO_TEXT
 from lib_memstab.settings import TABLE
 
@@ -87,7 +88,6 @@ EVIDENCE_IS = (
 MEMORIZED = verifying.MEMORIZED
 PASTED = "Or paste such prompts here, one a line"
 ORDINARY = verifying.ORDINARY
-VERIFYING = verifying.VERIFYING
 VERIFY = "Verify"
 GO_ON = "Go on"
 MADE_KEPT = (
@@ -97,9 +97,21 @@ MADE_KEPT = (
 )
 IN_BETWEEN = (
     "No picture is saved. You can generate meanwhile: your pictures come in between. The WebUI's Interrupt stops a "
-    "verification like Stop does."
+    "verification or an attack like Stop does."
 )
 REPORT = "The report: open report.html in a browser"
+ATTACK = "Attack"
+ATTACK_IS = (
+    "Tries to get copies past MemStab with the prompts, lists and settings given here: the prompts are reworded, given "
+    "negative prompts, sampled with another CFG scale or sampler, edited on the way, joined with ordinary ones, and "
+    "begun from a noisy copy of the training picture."
+)
+ATTEMPTS_KEPT = (
+    "Every picture is made twice: without MemStab and in suppress mode. First each prompt as it is; those that are "
+    "not replayed on this checkpoint are not attacked. What was made until Stop is kept: Go on takes up the attack "
+    "that was stopped last, Attack that of the same fields, Start over makes all pictures again."
+)
+ATTEMPTS = "The report: attempts.csv has a line for each attempt"
 REPLAYS_ARE = (
     "Looks for prompts that gave nearly the same picture with at least four seeds, among the pictures in the WebUI's "
     "output folders."
@@ -161,7 +173,9 @@ def visible() -> list[str]:
     # The WebUI puts an option's help into brackets.
     options = [text for one in OPTIONS for text in (one.label, f"({one.help})", *one.choices)]
     refusals = [NO_TEXT, catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE, *verifying.ANSWERS]
+    refusals += [*working.ANSWERS, *attacking.ANSWERS, attacking.ATTACKS, attacking.ATTACKS_HELP]
     here = [text for name, text in globals().items() if name.isupper() and isinstance(text, str)]
     heads = [*catalogue.HEADS, *HEADS, *STATES, *extracting.HEADS, extracting.NO_REPLAYS]
+    heads += [*names.HEADS, *names.HOLDS, names.ALL_BLIND]
     every = [*settings, *fields, *heads, *refusals, *options, *NOTES.values(), *here]
     return list(dict.fromkeys(every))

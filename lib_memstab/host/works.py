@@ -11,7 +11,7 @@ from lib_memstab.core.profile import Checkpoint
 from lib_memstab.host import matching, options, wording
 from lib_memstab.host.a1111 import WebUI, facts_of, facts_of_fields
 from lib_memstab.host.a1111_calibrate import Sampling, the_calibrator
-from lib_memstab.host.a1111_verify import the_verifier
+from lib_memstab.host.a1111_works import the_attacker, the_turn, the_verifier
 from lib_memstab.host.facts import Applied, PassFacts
 from lib_memstab.host.hooks import Hooks
 from lib_memstab.host.learner import Learner
@@ -22,14 +22,15 @@ MISSING_HOOK = "this WebUI is too old: MemStab needs 1.10 or newer"
 
 
 class Works:
-    """The WebUI as a host, what follows its jobs, what learns from them, what calibrates and what verifies."""
+    """The WebUI as a host, what follows its jobs, what learns from them, what calibrates, verifies and attacks."""
 
     def __init__(self, store: Store) -> None:
         lacks = "" if hasattr(scripts.Script, "process_before_every_sampling") else MISSING_HOOK
         self._store = store
         self.host = WebUI()
         self.sampling = Sampling(self.host)
-        self.calibrator, self.verifier = the_calibrator(), the_verifier()
+        self.calibrator, self.verifier, self.attacker = the_calibrator(), the_verifier(), the_attacker()
+        self.turn = the_turn()
         self.learner = Learner(self.host, lambda: own_folder() / "learned", store, options.learning)
         self.hooks = Hooks(self.host, self.choose, facts_of, self.learner, lacks, options.infotext_keys)
 

@@ -26,6 +26,10 @@ PAGES = (
     ("/verify", "POST"),
     ("/verify", "DELETE"),
     ("/verify/report", "GET"),
+    ("/attack", "GET"),
+    ("/attack", "POST"),
+    ("/attack", "DELETE"),
+    ("/attack/report", "GET"),
     ("/extract", "POST"),
 )
 JOB = {"prompt": "x", "steps": 1, "width": 64, "height": 64}

@@ -1,11 +1,15 @@
-"""`extract --webui` and `attack --webui` against a real WebUI: what is found, and the same after an interruption."""
+"""`extract --webui` and `attack --webui` against a real WebUI, and its own attack: what is found, and the same after an
+interruption.
+"""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,6 +18,8 @@ from lib_memstab.cli import FINDING, INTERRUPTED
 from lib_memstab.evidence.similarity_command import training_pictures
 from lib_memstab.lab.corpus import Memorized
 from tests.e2e.conftest import ROOT
+from tests.e2e.test_browser import open_tab, wait_for_words
+from tests.e2e.test_panel import contrast_of
 
 pytestmark = pytest.mark.e2e
 
@@ -108,3 +114,107 @@ def test_attacks_get_the_training_picture_without_memstab_and_those_that_it_sees
     assert "the same call goes on from there" in complaint
     assert finished(called[1]) == code
     assert json.loads((lists / "half" / "attack-webui.json").read_text("utf-8")) == found
+
+
+PLACE = "/memstab/v1/attack"
+OWN = ("CFG 3", "Euler a", IMG2IMG)
+OWN_SEEDS = 2
+ALL_PICTURES = 2 * 2 * OWN_SEEDS + 2 * OWN_SEEDS * (2 + 2 + 1)
+"""Two prompts as they are, and of these two attacks on both, and one on the one whose training picture there is."""
+
+
+def waited(webui, states):
+    for _ in range(1200):
+        now = webui.call(PLACE)[1]
+        if now["state"] in states:
+            return now
+        time.sleep(0.2)
+    pytest.fail(f"still {now}")
+
+
+def kept(journal):
+    """Every picture of a journal by prompt, attempt and mode: verdict, score, and what it is compared by."""
+    rows = [json.loads(line) for line in journal.read_text("utf-8").splitlines()[1:]]
+    return {
+        (row["subject"], row["order"], row["mode"]): [row[name] for name in ("verdict", "score", "descriptor")]
+        for row in rows
+    }
+
+
+@pytest.fixture
+def outputs(calibrated, lists):
+    """The training picture in a folder of its own among the WebUI's output folders."""
+    if calibrated.folder is None:
+        pytest.skip("the output folders of a WebUI that runs already are its own")
+    folder = Path(calibrated.call("/memstab/v1/audit")[1]["folders"][0]) / "training pictures"
+    shutil.copytree(lists / "training", folder)
+    yield folder
+    calibrated.call(PLACE, method="DELETE")
+    waited(calibrated, ("idle", "done", "stopped", "failed"))
+    shutil.rmtree(folder)
+
+
+def test_the_webuis_own_attack_interrupted_and_gone_on_tells_what_the_shell_tells(
+    calibrated, lists, outputs, opened, pictures
+):
+    webui = calibrated
+    body = {
+        "prompts": (lists / "memorized.jsonl").read_text("utf-8"),
+        "ordinary": (lists / "ordinary.txt").read_text("utf-8"),
+        "attacks": list(OWN),
+        "reference": str(outputs),
+        **{"seeds": OWN_SEEDS, "steps": 20, "guidance": 7.5, "width": 128, "height": 128},
+    }
+    status, answer = webui.call(PLACE, {**body, "attacks": ["CFG 4"]})
+    assert (status, answer["field"]) == (422, "attacks")
+    files = set((webui.folder / "outputs").rglob("*.*"))
+    status, answer = webui.call(PLACE, body)
+    assert (status, answer["state"]) == (202, "waiting")
+    assert webui.call(PLACE, body)[0] == webui.call("/memstab/v1/verify", {"memorized": "a"})[0] == 409
+    while (now := webui.call(PLACE)[1])["done"] < ALL_PICTURES // 2:
+        assert now["state"] in ("waiting", "running"), now
+        time.sleep(0.05)
+    for _ in range(100):
+        webui.call("/sdapi/v1/interrupt", {})
+        if webui.call(PLACE)[1]["state"] != "running":
+            break
+        time.sleep(0.1)
+    stopped = waited(webui, ("stopped", "done"))
+    assert stopped["state"] == "stopped", stopped
+    assert ALL_PICTURES // 2 <= stopped["done"] < stopped["total"] == ALL_PICTURES
+    assert webui.call(f"{PLACE}/report")[0] == 404
+    assert webui.call(PLACE, body)[0] == 202
+    done = waited(webui, ("done", "failed", "stopped"))
+    assert (done["state"], done["resumed"], done["done"]) == ("done", stopped["done"], ALL_PICTURES), done
+    assert webui.call(f"{PLACE}/report")[1] == done["report"]
+    assert set((webui.folder / "outputs").rglob("*.*")) == files
+
+    prompts = ("--prompts-file", str(lists / "memorized.jsonl"), "--seeds", str(OWN_SEEDS))
+    more = ("--reference", str(lists / "training"), "--attacks", *OWN, "--out", str(lists / "shell"))
+    finished(command(webui, lists, "attack", *prompts, *more))
+    theirs = json.loads((lists / "shell" / "attack-webui.json").read_text("utf-8"))
+    ours = {name: done["report"][name] for name in theirs}
+    # The same likeness, in the last digit as this Python's torch has it and as the WebUI's has.
+    for one, other in zip(ours["attempts"], theirs["attempts"], strict=True):
+        for likeness in ("without", "suppressed"):
+            assert one.pop(likeness) == pytest.approx(other.pop(likeness), abs=1e-6)
+    assert ours == theirs
+    assert theirs["replayed"] == 2
+    assert [row["attempts"] for row in theirs["rows"]] == [2 * OWN_SEEDS, 2 * OWN_SEEDS, OWN_SEEDS]
+    assert all(row["copies_without"] == row["attempts"] for row in theirs["rows"])
+    [journal] = (webui.folder / "models" / "MemStab" / "attacks").glob("*/journal.jsonl")
+    assert kept(journal) == kept(lists / "shell" / "journal.jsonl")
+    assert len(kept(journal)) == ALL_PICTURES
+
+    page = opened("/?__theme=dark")
+    open_tab(page)
+    page.click("#tab_memstab button:has-text('Evidence')")
+    wait_for_words(page, "attack_line", f"done: {len(theirs['attempts'])} attempts")
+    wait_for_words(page, "attack_result", "What this does not show")
+    told = page.inner_text("#memstab_attack_result")
+    assert all(one in told for one in (*OWN, *done["summary"]))
+    assert "attempts.csv" in page.inner_text("#memstab_attack_files")
+    page.fill("#memstab_pasted textarea", "one\ntwo")
+    wait_for_words(page, "attack_about", "at most [0-9,]+ pictures: 2 prompts, 26 attacks, 4 seeds")
+    page.screenshot(path=pictures / "attack-dark.png", full_page=True)
+    assert contrast_of(page, "#memstab_attack_result li") >= 4.5

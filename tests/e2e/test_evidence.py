@@ -11,8 +11,8 @@ import urllib.request
 
 import pytest
 
-from lib_memstab.host.tab import extracting, verifying
-from lib_memstab.host.wording import VERIFYING
+from lib_memstab.host.tab import extracting, verifying, working
+from lib_memstab.host.tab.working import VERIFYING
 from tests.e2e.conftest import ROOT
 from tests.e2e.test_browser import open_tab, upload, wait_for_words
 from tests.e2e.test_panel import contrast_of
@@ -194,7 +194,7 @@ def test_the_other_controls_answer_in_light(nothing_on_its_way, opened, memorize
     page.click("#memstab_verify_anew")
     wait_for_words(page, "verify_line", "“Steps” should be a whole number from 2 to 150")
     page.click("#memstab_verify_stop")
-    wait_for_words(page, "verify_line", re.escape(verifying.NOT_VERIFYING))
+    wait_for_words(page, "verify_line", re.escape(working.NOT_VERIFYING))
     page.click("#memstab_replays_start")
     wait_for_words(page, "replays_result", "[1-9][0-9]* of [0-9]+ prompts give the same picture")
     assert all(head in page.inner_text("#memstab_replays_result") for head in extracting.HEADS)

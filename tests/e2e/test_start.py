@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lib_memstab.evidence import audit_table
+from lib_memstab.evidence.live import names
 from lib_memstab.host import wording
-from lib_memstab.host.tab import catalogue, extracting, form, verifying
+from lib_memstab.host.tab import attacking, catalogue, extracting, form, verifying, working
 from tests.e2e.conftest import ROOT, place_of, running
 
 pytestmark = pytest.mark.e2e
@@ -22,6 +23,7 @@ LATER = {
     *(wording.ARMED, wording.LEARNING, wording.NOT_LEARNING),
     *(wording.NO_FOLDERS, wording.NO_PICTURES, wording.EVERYTHING, *audit_table.HEADS),
     *(catalogue.NONE_CHOSEN, catalogue.NOT_TWO, catalogue.NO_FILE, *catalogue.HEADS),
+    *(*working.ANSWERS, *attacking.ANSWERS, wording.ATTEMPTS, *names.HEADS, *names.HOLDS, names.ALL_BLIND),
     *(*verifying.ANSWERS, wording.REPORT, *extracting.HEADS, extracting.NO_REPLAYS),
 }
 """Texts that answer something, or stand in a field or a list that opens."""

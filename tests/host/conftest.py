@@ -14,6 +14,8 @@ from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, P
 from lib_memstab.core.region import Conditions
 from lib_memstab.core.report import ImageReport
 from lib_memstab.host import matching, tap
+from lib_memstab.host.attacker import Attacker
+from lib_memstab.host.background import Turn
 from lib_memstab.host.hooks import Hooks
 from lib_memstab.host.learner import Learner
 from lib_memstab.host.rows import Parts, read
@@ -147,10 +149,22 @@ def calibrating():
 
 
 @pytest.fixture
-def verifier(machine, calibrating, tmp_path, monkeypatch):
+def turn(calibrating):
+    """What lets one work at a time begin."""
+    return Turn(lambda: bool(calibrating))
+
+
+@pytest.fixture
+def attacker(machine, turn, tmp_path):
+    """An attacker of the lab model."""
+    return Attacker(machine, lambda: tmp_path / "attacks", turn)
+
+
+@pytest.fixture
+def verifier(machine, turn, tmp_path, monkeypatch):
     """A verifier of the lab model; intervals by as many rounds as tell something."""
     monkeypatch.setattr("lib_memstab.evidence.verify.figures.ROUNDS", 20)
-    return Verifier(machine, lambda: tmp_path / "verifications", lambda: bool(calibrating))
+    return Verifier(machine, lambda: tmp_path / "verifications", turn)
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +174,33 @@ def body():
 
     memorized, ordinary = lab_lists()
     return {"memorized": memorized.prompts[0].text, "ordinary": ordinary.prompts[0].text, "seeds": verifying.SEEDS}
+
+
+@pytest.fixture
+def pages(verifier, attacker, turn, calibrating):
+    pytest.importorskip("fastapi", reason="the pages need FastAPI, which the WebUI brings")
+    client = pytest.importorskip("fastapi.testclient")
+    from lib_memstab.host import api
+
+    class Calibrator:
+        busy = property(lambda self: bool(calibrating))
+
+        def start(self, plan):
+            pytest.fail("a calibration would change the profile")
+
+    parts = api.Parts(
+        lambda: "test",
+        *[None] * 2,
+        Calibrator,
+        *[None] * 3,
+        samplers=lambda: ["Euler", "Euler a", "DPM++ 2M"],
+        schedulers=lambda: ["Automatic"],
+        size=lambda: (128, 128),
+        folders=list,
+        verifier=lambda: verifier,
+        attacker=lambda: attacker,
+        turn=lambda: turn,
+    )
+    app = api.FastAPI()
+    api.add_pages(app, parts)
+    return client.TestClient(app)

@@ -1,16 +1,19 @@
-"""A verification's pictures inside the stand-in: those of a user's job, one by one in the queue, and never mixed up."""
+"""Pictures of verifications and attacks inside the stand-in: those of a user's job, one by one, and never mixed up."""
 
+import base64
 import importlib
+import io
 import sys
 import threading
 import types
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lib_memstab.evidence.verify.plan import Sampling, SourceError
-from lib_memstab.host.verifier import InterruptedByUser
+from lib_memstab.host.background import InterruptedByUser
 from tests.host import standin
 
 REPLAYED, ORDINARY = "a replay of something", "ordinary prompt 216"
@@ -72,11 +75,18 @@ def picture(latent, info):
     return found
 
 
+def latent_of(image):
+    """What stands for encoding: a picture as a latent."""
+    small = np.asarray(image.convert("RGBA").resize(standin.SHAPE[:0:-1]), dtype=np.float32)
+    return torch.from_numpy(small / 42.5 - 3).permute(2, 0, 1)[None]
+
+
 @pytest.fixture
 def webui(extension, monkeypatch):
     """The stand-in with what a job of the WebUI's own needs; `jobs` are those that were sampled."""
     package, shared = sys.modules["modules"], sys.modules["modules.shared"]
-    made = types.SimpleNamespace(queue=Queue(), state=State(), jobs=[], during=[], shares=[], extension=extension)
+    made = types.SimpleNamespace(queue=Queue(), state=State(), extension=extension)
+    vars(made).update(jobs=[], during=[], shares=[], started=[], tasks=[])
     options = {"sd_model_checkpoint": "stand-in", "emphasis": "Original", "memstab_learn": False, "sd_vae": "None"}
     vars(shared.opts).update(options)
     shared.state, shared.total_tqdm = made.state, types.SimpleNamespace(clear=lambda: None)
@@ -88,30 +98,38 @@ def webui(extension, monkeypatch):
         def close(self):
             made.jobs.append(self)
 
+    class FromPicture(Job):
+        init_images = None
+
     def process_images(p):
         [script] = p.scripts.alwayson_scripts
         args = list(p.script_args[script.args_from : script.args_to])
         assert script.title() == "MemStab"
         made.shares.append((made.state.job_no, made.state.job_count))
+        made.tasks.append((made.started[-1], made.state.job))
         if made.during:
             made.during.pop(0)()
         if made.state.interrupted:
             raise IndexError("the WebUI has no picture to tell of")
-        job = standin.Job([p.prompt], p.sampler_name, all_seeds=[p.seed], steps=p.steps, cfg_scale=p.cfg_scale)
+        asked = {"all_seeds": [p.seed], "steps": p.steps, "cfg_scale": p.cfg_scale, "negative": p.negative_prompt}
+        if isinstance(p, FromPicture):
+            asked["init_latent"] = latent_of(p.init_images[0])
+        job = standin.Job([p.prompt], p.sampler_name, **asked)
         found, _ = standin.run(job, extension.hooks, args, extension.callbacks)
         return types.SimpleNamespace(images=[picture(one.latent, one.info) for one in found])
 
-    progress = {"add_task_to_queue": lambda name: None, "start_task": lambda name: None, "pending_tasks": {}}
+    progress = {"add_task_to_queue": lambda name: None, "start_task": made.started.append, "pending_tasks": {}}
     contents = {
         "call_queue": {"queue_lock": made.queue},
         "progress": {**progress, "finish_task": lambda name: None},
         "scripts": {
             "ScriptRunner": Runner,
             "scripts_txt2img": types.SimpleNamespace(alwayson_scripts=[Script("another"), Script("MemStab")]),
+            "scripts_img2img": types.SimpleNamespace(alwayson_scripts=[Script("MemStab"), Script("a third")]),
         },
         "processing": {
             "StableDiffusionProcessingTxt2Img": Job,
-            "StableDiffusionProcessingImg2Img": object,
+            "StableDiffusionProcessingImg2Img": FromPicture,
             "DecodedSamples": list,
             "process_images": process_images,
         },
@@ -126,8 +144,9 @@ def webui(extension, monkeypatch):
         monkeypatch.delitem(sys.modules, f"lib_memstab.host.{name}", raising=False)
     made.module = importlib.import_module("lib_memstab.host.a1111_verify")
     monkeypatch.setattr(made.module, "own_folder", lambda: extension.folder)
-    made.machine = made.module.Pictures(extension.host)
+    made.machine = made.module.Pictures(extension.host, "verification")
     made.options = shared.opts
+    monkeypatch.setattr(package.images, "read", Image.open, raising=False)
     return made
 
 
@@ -145,6 +164,59 @@ def test_pictures_are_those_of_a_job_of_the_users(webui, prompt):
         assert np.array_equal(one.pixels, np.array(picture(own.latent, {})))
         assert one.report == own.report
     assert one.report.verdict == ("suppressed" if prompt == REPLAYED else "clear")
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+START = np.random.default_rng(3).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "own"),
+    [
+        ({"negative_prompt": ORDINARY}, {"negative": ORDINARY}),
+        ({"cfg_scale": 3.0}, {"cfg_scale": 3.0}),
+        ({"sampler_name": "Heun", "steps": 6}, {"sampler": "Heun", "steps": 6}),
+        ({"prompt": f"[{ORDINARY}:{REPLAYED}:0.3]"}, {}),
+        ({"prompt": f"{REPLAYED} AND {ORDINARY}"}, {}),
+        ({"init_images": [png(START)], "denoising_strength": 0.75}, {"init_latent": latent_of(Image.fromarray(START))}),
+    ],
+    ids=["negative prompt", "CFG", "sampler and steps", "prompt editing", "AND", "img2img"],
+)
+def test_an_attempt_is_sampled_as_a_job_of_the_attackers(webui, changes, own):
+    taken = source(webui)
+    asked = {"prompt": REPLAYED, "seed": 5, **changes}
+    for mode, memstab in (("off", None), ("suppress", {"mode": "suppress"})):
+        one = taken.shoot(asked, mode)
+        [theirs] = webui.extension.sample([asked["prompt"]], memstab, all_seeds=[5], **own)
+        assert np.array_equal(one.pixels, np.array(picture(theirs.latent, {})))
+        assert one.report == theirs.report
+    job = webui.jobs[-1]
+    assert hasattr(job, "scheduler") == ("sampler_name" not in changes)
+    assert getattr(job, "denoising_strength", None) == changes.get("denoising_strength")
+
+
+def test_an_attempt_that_cannot_be_measured_is_told_and_a_plain_picture_that_cannot_ends_it(webui, monkeypatch):
+    taken = source(webui)
+    monkeypatch.setattr(webui.extension.hooks, "_lacks", "it is too old")
+    odd = taken.shoot({"prompt": REPLAYED, "seed": 5, "cfg_scale": 3.0}, "suppress")
+    assert (odd.report.verdict, odd.report.reason) == ("not measured", "it is too old")
+    with pytest.raises(SourceError, match="could not measure"):
+        taken.shoot({"prompt": REPLAYED, "seed": 5}, "suppress")
+
+
+def test_the_webuis_progress_names_what_is_on_its_way(webui):
+    source(webui).take([ORDINARY], [1], "off")
+    webui.machine = webui.module.Pictures(webui.extension.host, "attack")
+    source(webui).take([ORDINARY], [1], "off")
+    assert webui.tasks == [
+        ("task(memstab-verification)", "MemStab verification"),
+        ("task(memstab-attack)", "MemStab attack"),
+    ]
 
 
 def test_nothing_is_saved_and_the_prompt_is_plain_text(webui):
@@ -174,6 +246,20 @@ def test_interrupt_ends_the_picture_and_the_next_one_is_whole(webui, flag):
     with pytest.raises(InterruptedByUser):
         taken.take([ORDINARY], [1], "off")
     assert len(source(webui).take([ORDINARY], [1], "off")) == 1
+
+
+def test_a_picture_that_runs_out_of_memory_ends_it_and_the_next_one_is_whole(webui):
+    def out_of_memory():
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    webui.during.append(out_of_memory)
+    taken = source(webui)
+    attempt = {"prompt": ORDINARY, "seed": 1, "init_images": [png(START)], "denoising_strength": 0.75}
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        taken.shoot(attempt, "suppress")
+    assert (webui.state.job, webui.jobs[-1].prompt) == ("", ORDINARY)
+    [theirs] = webui.extension.sample([ORDINARY], {}, all_seeds=[1], init_latent=latent_of(Image.fromarray(START)))
+    assert taken.shoot(attempt, "suppress").report == theirs.report
 
 
 def test_interrupt_between_two_pictures_ends_it_too_and_that_of_anothers_job_does_not(webui):

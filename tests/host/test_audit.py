@@ -116,7 +116,11 @@ def pages(outputs):
 
     def parts(credentials=""):
         nothing = [None] * 9
-        known = {"folders": lambda: [outputs], "verifier": None, "credentials": credentials}
+        known = {
+            "folders": lambda: [outputs],
+            **dict.fromkeys(("verifier", "attacker", "turn")),
+            "credentials": credentials,
+        }
         return api.Parts(lambda: "test", *nothing, **known)
 
     def serve(credentials=""):

@@ -72,9 +72,8 @@ def test_the_page_answers_and_refuses_in_json(outputs):
     from lib_memstab.host import api
 
     app = api.FastAPI()
-    api.add_pages(
-        app, api.Parts(lambda: "test", *[None] * 9, folders=lambda: [outputs], verifier=None, credentials="me:x")
-    )
+    rest = dict.fromkeys(("verifier", "attacker", "turn"))
+    api.add_pages(app, api.Parts(lambda: "test", *[None] * 9, folders=lambda: [outputs], **rest, credentials="me:x"))
     page, login, place = client.TestClient(app), ("me", "x"), "/memstab/v1/extract"
     assert page.post(place, json={}).status_code == 401
     assert page.post(place, json={}, auth=login).json()["memorized"] == 1

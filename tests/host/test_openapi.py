@@ -11,9 +11,11 @@ from lib_memstab.calibration.calibrator import Progress
 from lib_memstab.calibration.plan import read_plan
 from lib_memstab.core.calibration import with_likeness
 from lib_memstab.core.profile import load
-from lib_memstab.host import verifier
+from lib_memstab.host import background
+from lib_memstab.host.asking import Host
+from lib_memstab.host.attack import read_attack
 from lib_memstab.host.audit import read_audit
-from lib_memstab.host.evidence_openapi import EXTRACTION, VERIFICATION
+from lib_memstab.host.evidence_openapi import ATTACK, EXTRACTION, VERIFICATION
 from lib_memstab.host.extracts import read_extraction
 from lib_memstab.host.openapi import AUDIT, PLAN
 from lib_memstab.host.verification import read_verification
@@ -43,7 +45,8 @@ def test_every_page_is_described_with_all_its_answers(app):
         ("/version", "get"), ("/schema", "get"), ("/profiles", "get"), ("/reports/last", "get"), ("/learned", "get"),
         ("/learned", "delete"), ("/calibrate", "get"), ("/calibrate", "post"), ("/calibrate", "delete"),
         ("/audit", "get"), ("/audit", "post"), ("/presets", "get"), ("/extract", "post"), ("/verify", "get"),
-        ("/verify", "post"), ("/verify", "delete"), ("/verify/report", "get"),
+        ("/verify", "post"), ("/verify", "delete"), ("/verify/report", "get"), ("/attack", "get"),
+        ("/attack", "post"), ("/attack", "delete"), ("/attack/report", "get"),
     }  # fmt: skip
     for own in pages.values():
         for page in own.values():
@@ -60,7 +63,7 @@ def test_every_page_is_described_with_all_its_answers(app):
     assert start["requestBody"]["content"]["application/json"]["schema"] == PLAN
     refusal = start["responses"]["422"]["content"]["application/json"]["schema"]
     assert set(refusal["properties"]) == {"error", "field", "allowed"}
-    for page, kind in (("calibrate", Progress), ("verify", verifier.Progress)):
+    for page, kind in (("calibrate", Progress), ("verify", background.Progress), ("attack", background.Progress)):
         progress = pages[f"/memstab/v1/{page}"]["post"]["responses"]["202"]["content"]["application/json"]["schema"]
         assert set(progress["properties"]) == {one.name for one in dataclasses.fields(kind)}
 
@@ -160,11 +163,31 @@ def fits(schema, body):
 )  # fmt: skip
 def test_a_verifications_body_is_read_if_it_is_as_told(body):
     try:
-        read_verification(body, SAMPLERS, SCHEDULERS, lambda: (512, 512), [])
+        read_verification(body, Host(SAMPLERS, SCHEDULERS, lambda: (512, 512), []))
         read = True
     except SettingsError:
         read = False
     assert fits(VERIFICATION, body) == read
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {}, {"prompts": "a\nb"}, {"prompts": "a", "ordinary": None, "limit": None, "attacks": None},
+        {"prompts": "a", "ordinary": "b", "seeds": 9, "attacks": ["CFG 3", "DDIM"], "sampler": "DDIM"},
+        {"prompts": ""}, {"prompts": ["a"]}, {"prompts": "a", "attacks": []}, {"prompts": "a", "attacks": "CFG 3"},
+        {"prompts": "a", "attacks": ["CFG 4"]}, {"prompts": "a", "seeds": 0}, {"prompts": "a", "limit": 0},
+        {"prompts": "a", "prompts_name": ""}, {"prompts": "a", "ordinary_name": "x" * 81}, {"prompts": "a", "steps": 1},
+        {"prompts": "a", "resume": 1}, {"prompts": "a", "reference": 1}, {"prompts": "a", "memorized": "a"},
+    ],
+)  # fmt: skip
+def test_an_attacks_body_is_read_if_it_is_as_told(body):
+    try:
+        read_attack(body, Host(SAMPLERS, SCHEDULERS, lambda: (512, 512), []))
+        read = True
+    except SettingsError:
+        read = False
+    assert fits(ATTACK, body) == read
 
 
 @pytest.mark.parametrize(

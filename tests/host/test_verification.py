@@ -7,6 +7,7 @@ import pytest
 from lib_memstab.calibration.ordinary import candidates
 from lib_memstab.calibration.plan import Plan
 from lib_memstab.evidence.verify.plan import Sampling
+from lib_memstab.host.asking import Host
 from lib_memstab.host.audit import ForbiddenError
 from lib_memstab.host.verification import OWN, own_prompts, read_verification
 from lib_memstab.settings import SettingsError
@@ -16,7 +17,7 @@ WORDS = [f"word{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
 
 
 def read(body, folders=(), size=lambda: (768, 640)):
-    return read_verification(body, SAMPLERS, SCHEDULERS, size, list(folders))
+    return read_verification(body, Host(SAMPLERS, SCHEDULERS, size, list(folders)))
 
 
 def test_a_list_alone_is_enough():

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from lib_memstab.evidence.verify.plan import Sampling, SourceError
+from lib_memstab.host.background import Turn
 from lib_memstab.host.verifier import Verifier
 from tests.host.verifying import SEEDS, asked, ended
 
@@ -58,7 +59,7 @@ def test_stopped_at_half_it_goes_on_to_the_same_report(verifier, machine, body):
 
 
 def test_another_process_knows_the_last_report_and_what_is_unfinished(verifier, machine, body, tmp_path):
-    other = Verifier(machine, lambda: tmp_path / "verifications", lambda: False)
+    other = Verifier(machine, lambda: tmp_path / "verifications", Turn(lambda: False))
     assert (other.file("json"), other.unfinished()) == (None, None)
     verifier.start(asked(body))
     ended(verifier)
@@ -147,34 +148,6 @@ def test_a_journal_that_cannot_be_read_is_left_alone_until_it_is_started_over(ve
     verifier.start(asked(body, resume=False))
     assert ended(verifier).state == "stopped"
     assert len(journal.read_text().splitlines()) == 3
-
-
-@pytest.fixture
-def pages(verifier, calibrating):
-    pytest.importorskip("fastapi", reason="the pages need FastAPI, which the WebUI brings")
-    client = pytest.importorskip("fastapi.testclient")
-    from lib_memstab.host import api
-
-    class Calibrator:
-        busy = property(lambda self: bool(calibrating))
-
-        def start(self, plan):
-            pytest.fail("a calibration would change the profile")
-
-    parts = api.Parts(
-        lambda: "test",
-        *[None] * 2,
-        Calibrator,
-        *[None] * 3,
-        samplers=lambda: ["Euler"],
-        schedulers=lambda: ["Automatic"],
-        size=lambda: (128, 128),
-        folders=list,
-        verifier=lambda: verifier,
-    )
-    app = api.FastAPI()
-    api.add_pages(app, parts)
-    return client.TestClient(app)
 
 
 def test_the_pages_start_tell_stop_and_give_the_report(pages, verifier, machine, body):

@@ -27,6 +27,9 @@ PAGES = (
     "tab/auditing",
     "tab/evidence",
     "tab/verifying",
+    "tab/attacking",
+    "tab/working",
+    "tab/works",
     "tab/extracting",
 )
 SHOWN = {"Button", "Tab", "HTML", "Checkbox", "Textbox", "_choice", "sentence"}

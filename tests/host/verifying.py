@@ -3,8 +3,9 @@
 import threading
 import time
 
+from lib_memstab.host.asking import Host
+from lib_memstab.host.background import InterruptedByUser
 from lib_memstab.host.verification import read_verification
-from lib_memstab.host.verifier import InterruptedByUser
 
 SEEDS = 2
 """Of each prompt."""
@@ -48,7 +49,7 @@ class Machine:
 
 
 def asked(body, folders=(), **changes):
-    return read_verification({**body, **changes}, ["Euler"], ["Automatic"], lambda: (128, 128), folders)
+    return read_verification({**body, **changes}, Host(["Euler"], ["Automatic"], lambda: (128, 128), folders))
 
 
 def ended(verifier):

@@ -61,9 +61,12 @@ def known_as(found: Mapping[int, NDArray[Any]]) -> str:
     return f"{len(found)} training pictures, {digest.hexdigest()[:16]}"
 
 
-def reference_files(folder: Path, subjects: Sequence[Subject]) -> dict[int, Path]:
-    """File of each memorized prompt's training picture, where there is one, by the prompt's number; unread."""
-    return _belonging(_files(folder), subjects)
+def reference_files(folder: Path, subjects: Sequence[Subject], *, links: bool = True) -> dict[int, Path]:
+    """File of each memorized prompt's training picture, where there is one, by the prompt's number; unread.
+
+    Files that are links belong only with `links`.
+    """
+    return _belonging(_files(folder, links), subjects)
 
 
 def _files(folder: Path, links: bool = True) -> dict[str, Path]:

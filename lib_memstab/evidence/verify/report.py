@@ -75,24 +75,29 @@ def to_json(account: Account) -> dict[str, Any]:
     return {
         "schema": 1,
         "settings": dict(account.settings),
-        "lists": [
-            {
-                "group": group,
-                "name": one.name,
-                "shape": one.shape,
-                "sha256": one.sha256,
-                "prompts": len(one.prompts),
-                "with_html_tags": sum(bool(prompt.tags) for prompt in one.prompts),
-                "broken": [{"line": broken.line, "reason": broken.reason} for broken in one.broken],
-            }
-            for group, one in account.lists
-        ],
+        "lists": lists_told(account.lists),
         "copies_by": account.copies_by,
         "notes": list(account.notes),
         "planned": account.planned,
         "figures": dict(account.figures),
         "findings": contradicts(account.figures),
     }
+
+
+def lists_told(lists: Sequence[tuple[Group, PromptList]]) -> list[dict[str, Any]]:
+    """What a report says of its lists, as plain data."""
+    return [
+        {
+            "group": group,
+            "name": one.name,
+            "shape": one.shape,
+            "sha256": one.sha256,
+            "prompts": len(one.prompts),
+            "with_html_tags": sum(bool(prompt.tags) for prompt in one.prompts),
+            "broken": [{"line": broken.line, "reason": broken.reason} for broken in one.broken],
+        }
+        for group, one in lists
+    ]
 
 
 HEAD = (

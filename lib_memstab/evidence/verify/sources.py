@@ -16,6 +16,7 @@ from lib_memstab.core.suppression import DEFAULT_RULE, RULES
 from lib_memstab.evidence.similarity_command import shown_pictures
 from lib_memstab.evidence.verify.plan import Mode, Sampling, SourceError, Taken
 from lib_memstab.evidence.verify.webui_terms import (
+    PLAIN,
     Watch,
     arguments,
     facts_of,
@@ -30,9 +31,6 @@ from lib_memstab.lab.experiment import text_rows
 from lib_memstab.lab.sampling import SAMPLERS, Job, sample
 
 LAB_BATCH: Final = 16
-
-PLAIN: Final = {"prompt", "seed"}
-"""What a plain job changes: MemStab must be able to measure it, or the checkpoint was not calibrated for this."""
 
 
 class LabSource:

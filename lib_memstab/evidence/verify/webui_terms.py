@@ -48,6 +48,10 @@ def refuse_comments(options: Mapping[str, Any], prompts: Sequence[str]) -> None:
         )
 
 
+PLAIN: Final = {"prompt", "seed"}
+"""What a plain job changes: MemStab must be able to measure it, or the checkpoint was not calibrated for this."""
+
+
 class Watch:
     """Looks at every badge of a run: there where MemStab was on, whole, and measured at first."""
 

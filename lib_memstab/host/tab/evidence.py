@@ -1,4 +1,4 @@
-"""The tab's part on evidence: a verification of MemStab on the user's own checkpoint, lists and seeds."""
+"""The tab's part on evidence: verify MemStab on the user's own checkpoint and lists, attack it, look for replays."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import Any
 import gradio as gr
 
 from lib_memstab.host import wording
-from lib_memstab.host.tab import extracting, verifying
+from lib_memstab.host.asking import Host
+from lib_memstab.host.attack import Attack, read_attack
+from lib_memstab.host.attacker import Attacker
+from lib_memstab.host.tab import attacking, extracting, verifying, works
 from lib_memstab.host.tab.auditing import folders
-from lib_memstab.host.tab.form import Field
+from lib_memstab.host.tab.form import UNKNOWN_SIZE, Field
 from lib_memstab.host.tab.markup import sentence
 from lib_memstab.host.tab.profiles import UPLOAD_HEIGHT
 from lib_memstab.host.tab.verifying import FIELDS
+from lib_memstab.host.tab.works import Section
 from lib_memstab.host.verification import Verification, read_verification
 from lib_memstab.host.verifier import Verifier
 
@@ -27,23 +31,13 @@ ROWS = (
 )
 """Fields that share a row."""
 
-BUTTON_WIDTH = 100
-"""Least, in pixels: all of them share a row."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """What the rest of the tab sees of this part: what `contents` fills."""
-
-    outputs: list[Any]
-    contents: Callable[[], tuple[Any, ...]]
-
 
 @dataclass(frozen=True)
 class Behind:
     """What this part speaks for; as `page.Behind` has it."""
 
     verifier: Callable[[], Verifier]
+    attacker: Callable[[], Attacker]
     samplers: Callable[[], Collection[str]]
     schedulers: Callable[[], Collection[str]]
     size: Callable[[], tuple[int, int]]
@@ -56,58 +50,83 @@ def build(behind: Behind, name: str) -> Section:
     gr.HTML(sentence(wording.EVIDENCE_IS))
     with gr.Row():
         with gr.Column():
-            memorized = gr.File(
-                label=wording.MEMORIZED, type="binary", height=UPLOAD_HEIGHT, elem_id=f"{name}_memorized"
-            )
+            listed = gr.File(label=wording.MEMORIZED, type="binary", height=UPLOAD_HEIGHT, elem_id=f"{name}_memorized")
             pasted = gr.Textbox(label=wording.PASTED, lines=3, max_lines=8, elem_id=f"{name}_pasted")
             ordinary = gr.File(label=wording.ORDINARY, type="binary", height=UPLOAD_HEIGHT, elem_id=f"{name}_ordinary")
             fields = _form(behind, name)
         with gr.Column():
-            with gr.Row():
-                verify = gr.Button(wording.VERIFY, variant="primary", min_width=BUTTON_WIDTH, elem_id=f"{name}_verify")
-                stop = gr.Button(wording.STOP, min_width=BUTTON_WIDTH, elem_id=f"{name}_verify_stop")
-                go_on = gr.Button(wording.GO_ON, min_width=BUTTON_WIDTH, elem_id=f"{name}_verify_on")
-                anew = gr.Button(wording.START_OVER, min_width=BUTTON_WIDTH, elem_id=f"{name}_verify_anew")
-            gr.HTML(sentence(wording.MADE_KEPT) + sentence(wording.IN_BETWEEN))
-            line = gr.HTML(elem_id=f"{name}_verify_line")
-            result = gr.HTML(elem_id=f"{name}_verify_result")
-            files = gr.File(
-                label=wording.REPORT,
-                file_count="multiple",
-                interactive=False,
-                visible=False,
-                elem_id=f"{name}_verify_files",
-            )
+            given = [listed, pasted, ordinary, *fields]
+            verify, attack = _verify(behind, name, given), _attack(behind, name, given)
     _replays(behind, name)
-    tick, seen = gr.Button(visible=False, elem_id=f"{name}_verify_tick"), gr.State("")
     pasted.do_not_save_to_config = True
+    return Section([*verify.outputs, *attack.outputs], lambda: (*verify.contents(), *attack.contents()))
+
+
+def _verify(behind: Behind, name: str, given: Sequence[Any]) -> Section:
+    """A verification's controls; `given` are the lists and the fields."""
 
     def read(body: object) -> Verification:
-        return read_verification(body, behind.samplers(), behind.schedulers(), behind.size, behind.folders())
+        return read_verification(body, _host(behind, behind.size))
 
-    def starting(resume: bool) -> Callable[..., str]:
-        def begin(lists: bytes | None, text: str, others: bytes | None, *form: Any) -> str:
-            return verifying.start(
-                behind.verifier(), lambda: verifying.read_form(form, lists, text or "", others, resume, read)
-            )
+    def read_form(resume: bool, values: Sequence[Any]) -> Verification:
+        listed, pasted, ordinary, *form = values
+        return verifying.read_form(form, listed, pasted or "", ordinary, resume, read)
 
-        return begin
+    words = wording.VERIFY, (wording.MADE_KEPT, wording.IN_BETWEEN), wording.REPORT
+    return works.build(
+        f"{name}_verify",
+        words,
+        behind.verifier,
+        given,
+        read_form,
+        lambda body: verifying.read_body(body, read),
+        verifying.result,
+    )
 
-    def looked(state: str) -> tuple[Any, ...]:
-        now = verifying.look(behind.verifier())
-        if now.state == state:
-            return now.line, gr.update(), gr.update(), state
-        written = [str(path) for path in now.files]
-        return now.line, now.html, gr.update(value=written or None, visible=bool(written)), now.state
 
-    given = [memorized, pasted, ordinary, *fields]
-    for button, resume in ((verify, True), (anew, False)):
-        button.click(starting(resume), given, [line], show_progress=False)
-    go_on.click(lambda: verifying.go_on(behind.verifier(), read), None, [line], show_progress=False)
-    stop.click(lambda: verifying.stop(behind.verifier()), None, [line], show_progress=False, queue=False)
-    shown = [line, result, files, seen]
-    tick.click(looked, [seen], shown, show_progress=False, queue=False)
-    return Section(shown, lambda: looked("none"))
+def _attack(behind: Behind, name: str, given: Sequence[Any]) -> Section:
+    """An attack's controls: which attacks, how many pictures that is, and the rest as a verification's are."""
+    gr.HTML(sentence(wording.ATTACK_IS))
+    every = attacking.choices(behind.samplers())
+    attacks = gr.Dropdown(
+        every,
+        value=every,
+        multiselect=True,
+        label=attacking.ATTACKS,
+        info=attacking.ATTACKS_HELP,
+        elem_id=f"{name}_attack_attacks",
+    )
+    attacks.do_not_save_to_config = True
+    about = gr.HTML(sentence(verifying.NO_PROMPTS), elem_id=f"{name}_attack_about")
+    fields = [attacks, *given]
+
+    def reading(size: Callable[[], tuple[int, int]]) -> Callable[[object], Attack]:
+        return lambda body: read_attack(body, _host(behind, size))
+
+    def read_form(resume: bool, values: Sequence[Any], read: attacking.Read) -> Attack:
+        chosen, listed, pasted, lines, *form = values
+        return attacking.read_form(form, chosen, listed, pasted or "", lines, resume, behind.samplers(), read)
+
+    def counted(*values: Any) -> str:
+        # The checkpoint is not loaded for its size: that does not change how many pictures it is.
+        return attacking.about(lambda: read_form(True, values, reading(lambda: UNKNOWN_SIZE)))
+
+    for field in fields:
+        field.change(counted, fields, [about], show_progress=False, queue=False)
+    read = reading(behind.size)
+    return works.build(
+        f"{name}_attack",
+        (wording.ATTACK, (wording.ATTEMPTS_KEPT,), wording.ATTEMPTS),
+        behind.attacker,
+        fields,
+        lambda resume, values: read_form(resume, values, read),
+        lambda body: attacking.read_body(body, read),
+        attacking.result,
+    )
+
+
+def _host(behind: Behind, size: Callable[[], tuple[int, int]]) -> Host:
+    return Host(behind.samplers(), behind.schedulers(), size, behind.folders())
 
 
 def _replays(behind: Behind, name: str) -> None:

@@ -22,12 +22,16 @@ from lib_memstab.host.tab import watching
 from lib_memstab.host.tab.form import FIELDS, Field, read_form, sampling_of, without_size
 from lib_memstab.host.tab.markup import sentence
 from lib_memstab.host.tab.profiles import UPLOAD_HEIGHT
+from lib_memstab.host.tab.working import in_the_way
+from lib_memstab.host.tab.works import Section
 from lib_memstab.settings import TITLE
 from lib_memstab.store import Store
 
 if TYPE_CHECKING:
     from lib_memstab.calibration.calibrator import Calibrator
     from lib_memstab.calibration.plan import Plan
+    from lib_memstab.host.attacker import Attacker
+    from lib_memstab.host.background import Turn
     from lib_memstab.host.learner import Learner
     from lib_memstab.host.verifier import Verifier
 
@@ -58,7 +62,8 @@ class Behind:
         samplers, schedulers: names a calibration may use.
         folders: where the WebUI saves pictures.
         serve: make the WebUI give these pictures to the page.
-        verifier: runs verifications.
+        verifier, attacker: run verifications and attacks.
+        turn: says what is on its way.
     """
 
     store: Store
@@ -73,6 +78,8 @@ class Behind:
     folders: Callable[[], list[Path]]
     serve: Callable[[Sequence[Path]], None]
     verifier: Callable[[], Verifier]
+    attacker: Callable[[], Attacker]
+    turn: Callable[[], Turn]
 
 
 class Tab:
@@ -127,8 +134,8 @@ def build(behind: Behind) -> gr.Column:
             with gr.Tab(wording.AUDIT, id="audit"):
                 tab_audits.build(behind.folders, behind.serve, NAME)
             with gr.Tab(wording.EVIDENCE, id="evidence"):
-                sources = behind.verifier, behind.samplers, behind.schedulers, behind.size, behind.folders
-                evidence = tab_evidence.build(tab_evidence.Behind(*sources, behind.serve), NAME)
+                sources = behind.samplers, behind.schedulers, behind.size, behind.folders, behind.serve
+                evidence = tab_evidence.build(tab_evidence.Behind(behind.verifier, behind.attacker, *sources), NAME)
         refresh = gr.Button(wording.REFRESH, size="sm", elem_id=f"{NAME}_refresh")
         tick = gr.Button(visible=False, elem_id=f"{NAME}_tick")
         seen, filled = gr.State(""), gr.State(None)
@@ -159,7 +166,7 @@ def _connect(
     parts: _Parts,
     profiles: tab_profiles.Section,
     learned: tab_learned.Section,
-    evidence: tab_evidence.Section,
+    evidence: Section,
 ) -> None:
     view = watching.View(behind.calibrator)
 
@@ -169,9 +176,10 @@ def _connect(
 
     def starting(resume: bool) -> Callable[..., str]:
         def begin(*values: Any) -> str:
-            # A profile that changes on the way would be the end of a verification.
-            if behind.verifier().busy:
-                return watching.line(behind.calibrator(), wording.VERIFYING)
+            # A profile that changes on the way would be the end of a verification or an attack.
+            refused = in_the_way(behind.turn())
+            if refused:
+                return watching.line(behind.calibrator(), refused)
             return watching.start(behind.calibrator(), lambda: plan(resume, values))
 
         return begin

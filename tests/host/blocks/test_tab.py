@@ -11,10 +11,13 @@ import pytest
 
 from lib_memstab.badge import JobSettings
 from lib_memstab.core import profile as profiles
+from lib_memstab.evidence.live.names import BLIND
 from lib_memstab.host import wording
+from lib_memstab.host.tab import attacking, verifying, working
 from lib_memstab.host.tab.form import FIELDS
 from lib_memstab.store import SHIPPED
 from tests.evidence.pictures import png
+from tests.host.standin import SAMPLERS
 from tests.test_badge import CLEAR, FLAGGED
 
 SHIPPED_NAME = "memstab-lab"
@@ -126,6 +129,43 @@ def test_a_profile_is_imported_renamed_compared_exported_and_deleted(tab):
     for button in ("rename", "delete"):
         tab.fire(name(button))
         assert f"{SHIPPED_NAME} ships with MemStab" in told(tab, "answer")
+
+
+def test_an_attack_is_counted_before_it_starts_and_what_cannot_start_says_why(tab):
+    chosen = tab.props(name("attack_attacks"))
+    assert chosen["multiselect"] is True
+    assert chosen["value"] == attacking.choices(SAMPLERS)
+    assert (chosen["label"], chosen["info"]) == (attacking.ATTACKS, attacking.ATTACKS_HELP)
+    assert told(tab, "attack_about") == verifying.NO_PROMPTS
+    for button in ("attack", "attack_anew"):
+        tab.fire(name(button))
+        assert verifying.NO_PROMPTS in told(tab, "attack_line")
+    tab.put(name("pasted"), "one\ntwo\nthree")
+    blind = len([one for one in chosen["value"] if one in BLIND])
+    assert f"at most {3 * blind * 4 * 2:,} pictures: 3 prompts, {blind} attacks, 4 seeds" in told(tab, "attack_about")
+    for field, value in {"verify_seeds": 2, "verify_limit": 1, "attack_attacks": ["CFG 3", "6 steps"]}.items():
+        tab.put(name(field), value)
+    assert "at most 12 pictures: 1 prompt, 2 attacks, 2 seeds" in told(tab, "attack_about")
+    tab.put(name("attack_attacks"), [])
+    assert attacking.NO_ATTACKS in told(tab, "attack_about")
+    tab.fire(name("attack"))
+    assert attacking.NO_ATTACKS in told(tab, "attack_line")
+    tab.put(name("attack_attacks"), ["CFG 3"])
+    tab.put(name("verify_steps"), 1)
+    assert "“Steps” should be a whole number from 2 to 150" in told(tab, "attack_about")
+    for button, answer in (("attack_stop", working.NOT_ATTACKING), ("attack_on", working.NO_ATTACK_STOPPED)):
+        tab.fire(name(button))
+        assert answer in told(tab, "attack_line")
+    tab.fire(name("attack_tick"))
+    assert 'data-busy="no"' in tab.value(name("attack_line"))
+
+
+def test_a_file_of_prompts_is_counted_too(tab):
+    tab.put(name("memorized"), file(b"one\ntwo\n", "mine.txt"))
+    tab.put(name("verify_seeds"), 3)
+    assert "2 prompts" in told(tab, "attack_about")
+    tab.put(name("memorized"), file(b"\0", "mine.txt"))
+    assert "“Prompts that are known to replay" in told(tab, "attack_about")
 
 
 def test_forgetting_everything_takes_two_clicks(tab):

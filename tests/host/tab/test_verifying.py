@@ -6,15 +6,16 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from lib_memstab.host.tab import verifying
+from lib_memstab.host.asking import NUMBERS, Host
+from lib_memstab.host.tab import verifying, working
 from lib_memstab.host.tab.form import FormError
 from lib_memstab.host.tab.verifying import FIELDS
-from lib_memstab.host.verification import NUMBERS, TEXTS, read_verification
+from lib_memstab.host.verification import TEXTS, read_verification
 from tests.host.verifying import asked, ended
 
 
 def read(content):
-    return read_verification(content, ["Euler", "DDIM"], ["Automatic", "Karras"], lambda: (768, 640), [])
+    return read_verification(content, Host(["Euler", "DDIM"], ["Automatic", "Karras"], lambda: (768, 640), []))
 
 
 def form(memorized=None, pasted="", ordinary=None, resume=True, **changes):
@@ -75,51 +76,51 @@ def test_a_refusal_names_the_field_as_the_tab_does(changes, words):
 
 
 def test_nothing_is_on_its_way_at_first(verifier):
-    seen = verifying.look(verifier)
+    seen = working.look(verifier, verifying.result)
     assert 'data-busy="no"' in seen.line
     assert (text(seen.line), seen.html, seen.files, seen.state) == ("", "", (), "")
-    assert verifying.NOT_VERIFYING in verifying.stop(verifier)
-    assert verifying.NONE_STOPPED in verifying.go_on(verifier, read)
+    assert working.NOT_VERIFYING in working.stop(verifier)
+    assert working.NONE_STOPPED in working.go_on(verifier, asked)
 
 
 def test_refusals_start_nothing(verifier, calibrating, body):
     def refused():
         raise FormError("“Steps” should be <1>.")
 
-    assert "“Steps” should be &lt;1&gt;." in verifying.start(verifier, refused)
+    assert "“Steps” should be &lt;1&gt;." in working.start(verifier, refused)
     calibrating.append(1)
-    assert verifying.CALIBRATING in verifying.start(verifier, lambda: asked(body))
+    assert working.CALIBRATING in working.start(verifier, lambda: asked(body))
     assert verifier.progress.state == "idle"
 
 
 def test_stopped_it_goes_on_whatever_the_form_says_and_tells_its_result(verifier, machine, body):
     machine.batches = 3
     machine.gate.clear()
-    assert 'data-busy="yes"' in verifying.start(verifier, lambda: asked(body))
+    assert 'data-busy="yes"' in working.start(verifier, lambda: asked(body))
     machine.begun.wait(10)
-    assert verifying.VERIFYING in verifying.start(verifier, lambda: asked(body))
-    assert verifying.VERIFYING in verifying.go_on(verifier, asked)
-    line = verifying.line(verifier)
+    assert working.VERIFYING in working.start(verifier, lambda: asked(body))
+    assert working.VERIFYING in working.go_on(verifier, asked)
+    line = working.line(verifier)
     assert "verifying: 0 of 12 pictures" in text(line)
     assert 'aria-valuenow="0"' in line
     machine.gate.set()
     ended(verifier)
-    seen = verifying.look(verifier)
+    seen = working.look(verifier, verifying.result)
     assert "6 of 12 pictures are kept" in text(seen.line)
     assert (seen.html, seen.files) == ("", ())
     machine.batches, machine.taken = 99, 0
     machine.gate.clear()
     machine.begun.clear()
-    verifying.go_on(verifier, asked)
+    working.go_on(verifier, asked)
     machine.begun.wait(10)
-    line = verifying.line(verifier)
+    line = working.line(verifier)
     assert "6 of 12 pictures, 6 of them made before" in text(line)
     assert 'aria-valuenow="50"' in line
     machine.gate.set()
     assert ended(verifier).state == "done"
-    seen = verifying.look(verifier)
+    seen = working.look(verifier, verifying.result)
     assert [path.name for path in seen.files] == ["report.html", "report.json", "pictures.csv"]
-    assert verifying.look(verifier).state == seen.state != ""
+    assert working.look(verifier, verifying.result).state == seen.state != ""
     told = text(seen.html)
     for one in verifier.progress.summary:
         assert one in told.replace("&#x27;", "'")
@@ -129,8 +130,8 @@ def test_stopped_it_goes_on_whatever_the_form_says_and_tells_its_result(verifier
 def test_a_hostile_report_is_text_and_a_broken_one_is_told(verifier, machine, body):
     verifier.start(asked(body, memorized_name="<img src=x>", memorized=body["memorized"] + "\n" + "x" * 5000))
     ended(verifier)
-    html = verifying.look(verifier).html
+    html = working.look(verifier, verifying.result).html
     assert "<img" not in html
     assert "1 lines of &lt;img src=x&gt; were left out, such as line 2: the prompt is longer" in html
     verifier.file("json").write_text("{}")
-    assert "cannot be read" in verifying.look(verifier).line
+    assert "cannot be read" in working.look(verifier, verifying.result).line
