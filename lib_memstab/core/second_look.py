@@ -39,8 +39,12 @@ ALIKE = (0.3, 0.45)
 UNUSUAL = (4.0, 6.0)
 """The same in deviations above the likeness of the checkpoint's ordinary pictures, where that is more."""
 
+SURELY = (0.45, 0.65)
+"""The most that may be asked for where deviations are large, as ordinary pictures differ widely in likeness; but never
+less than is usual (`UNLIKE`)."""
+
 UNLIKE = (2.0, 3.0)
-"""Deviations above that likeness up to which the bound is highest, and from which it is as without a look."""
+"""Usual deviations above that likeness: up to them the bound is highest, and from them on as without a look."""
 
 RARER = 3.0
 """The highest bound is the one for so many times rarer false alarms than the user asks for."""
@@ -107,10 +111,13 @@ class SecondLooks:
         mean, deviation = self._table[..., 0].unbind(1)
         place = alike.clamp(-MOST_ALIKE, MOST_ALIKE).arctanh()
         lower_from, lowest_from = (
-            (mean + unusual * deviation).clamp(min=math.atanh(least))
-            for least, unusual in zip(ALIKE, UNUSUAL, strict=True)
+            torch.maximum(
+                (mean + unusual * deviation).clamp(math.atanh(least), math.atanh(most)), mean + usual * deviation
+            )
+            for least, most, unusual, usual in zip(ALIKE, SURELY, UNUSUAL, UNLIKE, strict=True)
         )
-        highest_to, higher_to = (mean + usual * deviation for usual in UNLIKE)
+        higher_to = torch.minimum(mean + UNLIKE[1] * deviation, lower_from)
+        highest_to = higher_to - (UNLIKE[1] - UNLIKE[0]) * deviation
         lower = ((place - lower_from) / (lowest_from - lower_from)).clamp(0, 1)
         higher = ((higher_to - place) / (higher_to - highest_to)).clamp(0, 1)
         return self._bound - lower * (self._bound - self._suspicious) + higher * (self._highest - self._bound)

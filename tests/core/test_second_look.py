@@ -18,6 +18,7 @@ from lib_memstab.core.second_look import (
     LEVELS,
     LOOKS,
     RARER,
+    SURELY,
     SUSPICIOUS,
     UNLIKE,
     UNUSUAL,
@@ -174,16 +175,19 @@ def test_an_image_that_is_flagged_gets_no_look():
     assert own.calls == [[1]] * ONE_LOOK
 
 
-@pytest.mark.parametrize(("mean", "deviation"), [(0.0, 0.05), (0.2, 0.2)])
+@pytest.mark.parametrize(("mean", "deviation"), [(0.0, 0.05), (0.0, 0.1), (0.0, 0.2), (0.2, 0.2)])
 def test_the_bound_is_highest_for_ordinary_likeness_and_lowest_for_much(mean, deviation):
     low, high = bounds()
     ordinary = Likeness(mean, deviation)
     region = replace(learned(), bands=tuple(replace(band, likeness=ordinary) for band in learned().bands))
     first, last = (
-        max(np.arctanh(least), mean + unusual * deviation) for least, unusual in zip(ALIKE, UNUSUAL, strict=True)
+        max(np.clip(mean + unusual * deviation, np.arctanh(least), np.arctanh(most)), mean + usual * deviation)
+        for least, most, unusual, usual in zip(ALIKE, SURELY, UNUSUAL, UNLIKE, strict=True)
     )
-    most, least = (mean + usual * deviation for usual in UNLIKE)
-    assert (first == np.arctanh(ALIKE[0])) == (deviation < 0.1)
+    least = min(mean + UNLIKE[1] * deviation, first)
+    most = least - (UNLIKE[1] - UNLIKE[0]) * deviation
+    told = {(0.0, 0.05): np.arctanh(ALIKE[0]), (0.0, 0.1): 0.4, (0.0, 0.2): np.arctanh(SURELY[0]), (0.2, 0.2): 0.6}
+    assert first == pytest.approx(told[mean, deviation])
     prompts = Prompts([0.4], [True], [0])
     looks = SecondLooks(region, 100, GUIDANCE)
     score, flagged = torch.tensor([low + 0.01]), torch.zeros(1, dtype=torch.bool)
