@@ -32,7 +32,8 @@ _LEAST_DEVIATION = 0.05
 """Of the inverse hyperbolic tangent of a likeness."""
 
 OUTSPOKEN = 100
-"""Trajectories from which on bands may contradict what all of them say together."""
+"""Trajectories from which on bands may contradict what all of them say together: smaller ones, of the mixed prompts of
+a calibration by default, tell too wide a spread."""
 
 _ROUNDS = 8
 """Most times that replays are looked for: with each one gone, the others' spread is better known."""

@@ -14,6 +14,7 @@ from lib_memstab.core.files import write_whole
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.plain import PlainDataError, from_plain, parse_object, to_plain
 from lib_memstab.evidence import counting
+from lib_memstab.evidence.live.names import ALL_BLIND
 from lib_memstab.evidence.progress import Progress
 from lib_memstab.lab import tables, truth
 from lib_memstab.lab.attacks import ATTACKS, Effort
@@ -169,7 +170,7 @@ def rates(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
 def overall(attempts: Sequence[Attempt]) -> dict[str, Any]:
     """The row of all attempts of attackers who do not have the picture."""
     own = [one for one in attempts if ATTACKS[one.attack].knows == "prompt"]
-    return {"attack": "all who do not hold the picture", "effort": 0, "penalty": 0.0, **counting.counts(own, is_copy)}
+    return {"attack": ALL_BLIND, "effort": 0, "penalty": 0.0, **counting.counts(own, is_copy)}
 
 
 def markdown(attempts: Sequence[Attempt]) -> str:

@@ -18,9 +18,8 @@ from lib_memstab.core.monitor import Settings
 from lib_memstab.core.region import Region
 from lib_memstab.lab import scenes
 from lib_memstab.lab.adversary import Watch, invert, lessons_of_picture, lessons_of_prompt
-from lib_memstab.lab.attempt import COPY_NOISE, Knows
-from lib_memstab.lab.attempt import FAULTS as FAULTS
-from lib_memstab.lab.attempts import Attempt, Play, attempts, carried
+from lib_memstab.lab.attempt import COPY_NOISE, FAULTS, Attempt, Knows
+from lib_memstab.lab.attempts import Play, attempts, carried
 from lib_memstab.lab.composing import Composed, Edited
 from lib_memstab.lab.corpus import Corpus, scene_of
 from lib_memstab.lab.figures import Judge

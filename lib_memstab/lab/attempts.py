@@ -12,7 +12,7 @@ from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.region import Region
 from lib_memstab.core.report import ImageReport
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, TextRows
-from lib_memstab.lab.attempt import Attempt as Attempt
+from lib_memstab.lab.attempt import Attempt
 from lib_memstab.lab.experiment import text_rows
 from lib_memstab.lab.figures import Judge
 from lib_memstab.lab.sampling import Job, Watcher, sample

@@ -10,7 +10,7 @@ from lib_memstab.core import profile as profiles
 from lib_memstab.core.calibration import Recorder
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.monitor import Settings
-from lib_memstab.lab.attacks import FAULTS
+from lib_memstab.lab.attempt import FAULTS
 from lib_memstab.lab.attempts import Play, play
 from lib_memstab.lab.experiment import PROFILE, load_lab_model
 from lib_memstab.lab.sampling import Job, sample

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lib_memstab.badge import read_png
-from lib_memstab.lab.attacks import FAULTS
+from lib_memstab.lab.attempt import FAULTS
 from lib_memstab.metadata import read_texts
 from tests.e2e.conftest import OTHER
 

@@ -11,7 +11,7 @@ from lib_memstab.evidence import attack as attacking
 from lib_memstab.evidence import attack_command
 from lib_memstab.evidence.attack import FULL, Plan, rates, units
 from lib_memstab.lab.attacks import ATTACKS
-from lib_memstab.lab.attempts import Attempt
+from lib_memstab.lab.attempt import Attempt
 
 PLAIN, NOISED, INVERTED = "the prompt as it is", "embedding noise, 0.3 std", "inversion from the prompt"
 
