@@ -18,17 +18,15 @@ from lib_memstab.core.region import Region
 from lib_memstab.core.report import (
     DEFAULT_SENSITIVITY,
     HEAT_SIDE,
-    Heat,
     ImageReport,
     JobMode,
     ProfileUse,
-    SecondLook,
     StepCounts,
     Trace,
-    Verdict,
 )
-from lib_memstab.core.second_look import NO_LOOK, Again, SecondLooks
+from lib_memstab.core.second_look import Again, SecondLooks
 from lib_memstab.core.suppression import Evaluate, Evaluation, Flags, Rule, TextRows, spread
+from lib_memstab.core.telling import Found, told
 
 log = logging.getLogger("memstab")
 
@@ -50,15 +48,6 @@ def heat(delta: Tensor) -> Tensor:
     """Where the prompt pulls: the size of `delta` [B, C, H, W] over channels, on at most 16 by 16 places, [B, h, w]."""
     height, width = (min(side, HEAT_SIDE) for side in delta.shape[2:])
     return functional.adaptive_avg_pool2d(delta.float().square().mean(1), (height, width)).sqrt()
-
-
-def _heat_of(pull: Tensor) -> Heat | None:
-    """What `heat` [h, w] found, as plain data; None where it is not finite."""
-    peak = float(pull.max())
-    if not 0 < peak < math.inf:
-        return None
-    height, width = pull.shape
-    return Heat(height, width, tuple(round(value, 2) for value in (pull / peak).flatten().tolist()))
 
 
 class Monitor:
@@ -208,10 +197,27 @@ class Monitor:
 
         Steps are denoiser evaluations; two-stage samplers have two to a sampling step.
         """
+        common = ImageReport(
+            verdict="not measured",
+            reason=self.reason or "the job ended before its first denoiser evaluation",
+            partial=partial,
+            score=None,
+            p_value=None,
+            sensitivity=self.settings.sensitivity,
+            mode=self.settings.mode,
+            profile=profile,
+            steps=StepCounts(0, 0, 0, None),
+            trace=Trace((), (), (), ()),
+            passes=(),
+            host=host,
+            version=__version__,
+            extra_evaluations=0,
+            strength=self.settings.strength,
+            rule=self.rule.name if self.acts else "",
+        )
         detector = self.detector
         if self.reason is not None or detector is None or not detector.steps:
-            reason = self.reason or "the job ended before its first denoiser evaluation"
-            return [self._report("not measured", reason, profile, host, partial)] * count
+            return [common] * count
         suppressed = torch.zeros_like(detector.score) if self.suppressed is None else self.suppressed
         extra = torch.zeros_like(detector.score) if self.rule.extra is None else self.rule.extra
         extra = extra + (0 if self._beginning is None else self._beginning.levels.evaluations)
@@ -222,87 +228,10 @@ class Monitor:
         rows = torch.stack([*facts, extra + looked, alike, lowest, *marks]).double().T.tolist()
         curves = detector.trace().double().tolist()
         assert self.heat is not None
-        maps = self.heat.cpu()
-        return [self._row(*found, profile, host, partial) for found in zip(rows, curves, maps, strict=True)]
-
-    def _row(
-        self,
-        row: list[float],
-        curve: list[list[float]],
-        pull: Tensor,
-        profile: ProfileUse | None,
-        host: str,
-        partial: tuple[int, int] | None,
-    ) -> ImageReport:
-        score, measured, outside, first, suppressed, extra, alike, lowest, broken, late = row
-        reason = ""
-        if broken:
-            reason = "the latent held values that are not finite"
-        elif measured == 0:
-            reason = "no evaluation had separate predictions with and without the prompt"
-        elif late:
-            reason = "the first evaluations had no separate predictions with and without the prompt"
-        elif measured < self.evaluations:
-            reason = f"{int(measured)} of {self.evaluations} evaluations could be measured"
-        assert self.detector is not None
-        verdict: Verdict = "clear"
-        if broken or measured == 0 or late:
-            verdict = "not measured"
-        elif outside:
-            verdict = "suppressed" if suppressed else "flagged"
-        counts = StepCounts(int(measured), int(outside), int(suppressed), int(first) + 1 if outside else None)
-        trace = Trace(*(tuple(value if math.isfinite(value) else None for value in line) for line in curve))
-        known = verdict != "not measured"
-        return self._report(
-            verdict,
-            reason,
-            profile,
-            host,
-            partial,
-            score=score if known else None,
-            p_value=float(self.detector.region.p_value(score)) if known else None,
-            steps=counts,
-            trace=trace,
-            extra=int(extra),
-            heat=_heat_of(pull) if verdict in ("flagged", "suppressed") else None,
-            look=SecondLook(min(max(alike, -1.0), 1.0), lowest) if known and alike > NO_LOOK else None,
-        )
-
-    def _report(
-        self,
-        verdict: Verdict,
-        reason: str,
-        profile: ProfileUse | None,
-        host: str,
-        partial: tuple[int, int] | None,
-        score: float | None = None,
-        p_value: float | None = None,
-        steps: StepCounts | None = None,
-        trace: Trace | None = None,
-        extra: int = 0,
-        heat: Heat | None = None,
-        look: SecondLook | None = None,
-    ) -> ImageReport:
-        return ImageReport(
-            verdict=verdict,
-            reason=reason,
-            partial=partial,
-            score=score,
-            p_value=p_value,
-            sensitivity=self.settings.sensitivity,
-            mode=self.settings.mode,
-            profile=profile,
-            steps=steps or StepCounts(0, 0, 0, None),
-            trace=trace or Trace((), (), (), ()),
-            passes=(),
-            host=host,
-            version=__version__,
-            extra_evaluations=extra,
-            strength=self.settings.strength,
-            rule=self.rule.name if self.acts else "",
-            heat=heat,
-            second_look=look,
-        )
+        images = zip(rows, curves, self.heat.cpu(), strict=True)
+        return [
+            told(common, Found(*row), curve, pull, self.evaluations, detector.region) for row, curve, pull in images
+        ]
 
     def _give_up(self, error: Exception) -> None:
         self.reason = f"inner error: {type(error).__name__}: {error}"
