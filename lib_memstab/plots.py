@@ -27,7 +27,7 @@ from lib_memstab.core.report import ImageReport, PassReport, Trace
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, INK, PALE = "#E69F00", "#56B4E9", "#222222", "#5A5A5A"
 
-_BANDS = tuple(zip((BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK), "os^DvPX", strict=True))
+_COLORS, _MARKERS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, INK), "os^DvPX"
 _SIGMA_TICKS = (14, 5, 2, 1, 0.5, 0.2, 0.1, 0.05)
 _EVERY = 5
 """Of so many noise levels one has a marker; those of the bands are shifted against each other."""
@@ -182,8 +182,9 @@ def _draw_bands(axes: Axes, region: Region) -> None:
 
 
 def _mark(lines: Sequence[Line2D], index: int) -> None:
-    """Give the lines of one band its colour and its marker."""
-    color, marker = _BANDS[index % len(_BANDS)]
+    """Give the lines of one band its colour and its marker; the colours come again with other markers."""
+    color = _COLORS[index % len(_COLORS)]
+    marker = _MARKERS[(index + index // len(_COLORS)) % len(_MARKERS)]
     for line in lines:
         line.set(color=color, marker=marker, markersize=4, markevery=(2 * index % _EVERY, _EVERY), linewidth=1.3)
 

@@ -153,7 +153,8 @@ def batches_of(plan: Plan, mode: Mode, latents: Sequence[Tensor] = ()) -> list[B
                 init = torch.stack([latents[(begun + place) % len(latents)] for place in range(len(own))])
             begun += len(own)
             seeds = [SEED + place for place in own]
-            found.append(Batch(prompts, seeds, negatives, mode, way, plan.steps, init, final=True))
+            steps = way.steps or plan.steps
+            found.append(Batch(prompts, seeds, negatives, mode, way, steps, init, final=True))
     return found
 
 

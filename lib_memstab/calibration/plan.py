@@ -20,9 +20,14 @@ MOST_PROMPTS = 256
 """Trajectories up to which more of them bring more prompts to choose from."""
 
 TIMESTEPS, SIGMAS = "DDIM", "Euler"
-"""A sampler over timesteps begins at another noise level than those over sigmas: a calibration tries both kinds."""
+"""A sampler over timesteps begins below those over sigmas, and the lower the fewer its steps are: at its first
+evaluation the model sees noise where it expects a part of a picture. A calibration tries both kinds.
+"""
 FEWEST_STEPS = 4
 OVER_TIMESTEPS = ("DDIM", "DDIM CFG++", "PLMS", "UniPC")
+
+ENOUGH = 16
+"""Trajectories in each way of sampling that are left where one more is added."""
 
 LOOK_STEPS = 5
 """Steps in which prompts are sampled once more: a replay is one in few steps too."""
@@ -71,7 +76,7 @@ class Plan:
             return [Way(first, self.sampler, strength=strength) for strength in STRENGTHS]
         other_kind = SIGMAS if self.sampler in OVER_TIMESTEPS else TIMESTEPS
         low = sorted(scale for scale in others if 2 <= scale < first)[:1]
-        return [
+        found = [
             Way(first, self.sampler),
             Way(first, self.sampler, negative=True),
             # With very few steps samplers over timesteps evaluate next to nothing.
@@ -80,6 +85,10 @@ class Plan:
             *(Way(scale, self.sampler) for scale in others),
             *(Way(scale, self.sampler, negative=True) for scale in low),
         ]
+        few = self.steps // 2
+        if few >= FEWEST_STEPS and self.trajectories >= ENOUGH * (len(found) + 1):
+            found.append(Way(first, TIMESTEPS, steps=few))
+        return found
 
     def without(self, prompts: Collection[str]) -> Plan:
         """The same with the other prompts.
@@ -121,9 +130,10 @@ class Plan:
     def evaluations(self) -> int:
         """Denoiser evaluations in all, about."""
         shares = [
-            self.trajectories * sum(way.strength for way in ways) / len(ways) for ways in map(self.ways, self.modes)
+            self.trajectories * sum(way.strength * (way.steps or self.steps) for way in ways) / len(ways)
+            for ways in map(self.ways, self.modes)
         ]
-        return self.candidates() + round(self.steps * sum(shares)) + LOOK_STEPS * self.looks()
+        return self.candidates() + round(sum(shares)) + LOOK_STEPS * self.looks()
 
     def images(self) -> int:
         """Images in all, the candidates' single evaluations among them."""
@@ -132,12 +142,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Way:
-    """One way of sampling: guidance scale, sampler, whether with a negative prompt, img2img's denoising strength."""
+    """One way of sampling: guidance scale, sampler, whether with a negative prompt, img2img's denoising strength.
+
+    `steps`: None for the plan's.
+    """
 
     guidance: float
     sampler: str
     negative: bool = False
     strength: float = 1.0
+    steps: int | None = None
 
 
 def read_plan(

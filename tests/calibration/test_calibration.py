@@ -14,7 +14,7 @@ import torch
 from lib_memstab.calibration.batches import OTHER_SEED, Sampled, batches_of
 from lib_memstab.calibration.calibrator import Calibrator
 from lib_memstab.calibration.ordinary import best_read, candidates, ordinary_prompts, whole_words
-from lib_memstab.calibration.plan import SCALES, STRENGTHS, Plan, Way, read_plan
+from lib_memstab.calibration.plan import ENOUGH, LOOK_STEPS, SCALES, STRENGTHS, Plan, Way, read_plan
 from lib_memstab.calibration.work import profile_name
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import GRID
@@ -72,7 +72,8 @@ class Machine:
         self.batches.append(batch)
         noise = np.stack([np.random.default_rng(seed).standard_normal(1 + len(GRID)) for seed in batch.seeds])
         curves = 0.01 * noise[:, :1] + 0.001 * noise[:, 1:]
-        start = {"Euler": 15.0, "DDIM": 12.0}[batch.way.sampler] * batch.way.strength
+        start = {"Euler": 15.0, "DDIM": 12.0 if batch.steps == plan.steps else 9.0}[batch.way.sampler]
+        start *= batch.way.strength
         response = np.array([float("wordc" in prompt) for prompt in batch.prompts])
         is_replay = [prompt in self.replayed for prompt in batch.prompts]
         curves[np.array(is_replay)] += 0.03
@@ -167,6 +168,22 @@ def test_prompts_that_replay_a_picture_are_left_out(machine, saved, calibrator):
     used = {prompt for batch in machine.batches if batch.mode == "img2img" for prompt in batch.prompts}
     assert used
     assert not used & set(machine.replayed)
+
+
+def test_where_pictures_are_many_few_steps_over_timesteps_get_a_band_too(machine, saved, calibrator):
+    plan = replace(PLAN, trajectories=6 * ENOUGH, modes=("txt2img",))
+    assert len(plan.ways("txt2img")) == 1 + len(replace(plan, trajectories=6 * ENOUGH - 1).ways("txt2img")) == 6
+    assert calibrator.start(plan)
+    assert finished(calibrator).state == "done"
+    few = [batch for batch in machine.batches if batch.way.steps is not None]
+    assert {(batch.steps, batch.way) for batch in few} == {(10, Way(7.5, "DDIM", steps=10))}
+    assert sum(len(batch.prompts) for batch in few) == ENOUGH
+    starts = {band.conditions.start: band.count for band in saved[0].modes["txt2img"].region.bands}
+    assert sorted(starts) == [9.0, 12.0, 15.0]
+    assert saved[0].modes["txt2img"].covered.steps == (20, 20)
+    fewer = replace(plan, steps=7)
+    assert all(way.steps is None for way in fewer.ways("txt2img"))
+    assert plan.evaluations() == 20 * 5 * ENOUGH + 10 * ENOUGH + LOOK_STEPS * plan.looks()
 
 
 def test_a_way_of_sampling_that_replays_leave_too_few_of_is_left_out(machine, saved, calibrator):
