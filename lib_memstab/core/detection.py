@@ -35,6 +35,7 @@ class Detector:
         outside_count: evaluations at which `judge` found the image outside.
         first_outside: index of the first of these among all evaluations, -1 while there is none.
         broken: an evaluation held values that are not finite.
+        by_part: one part of its prompt was judged by, where there are several, as it pulls harder than all together.
         late: nothing could be measured above `LATE` of the first noise level: a path whose beginning is unknown cannot
             be held against the region, and scores nothing.
         steps: what `update` returned, evaluation by evaluation.
@@ -66,7 +67,7 @@ class Detector:
         self.score = torch.full_like(like, -torch.inf)
         self.measured, self.outside_count = torch.zeros_like(like), torch.zeros_like(like)
         self.first_outside = torch.full_like(like, -1)
-        self.broken, self.late, self._by_part = (torch.zeros_like(like, dtype=torch.bool) for _ in range(3))
+        self.broken, self.late, self.by_part = (torch.zeros_like(like, dtype=torch.bool) for _ in range(3))
         self._first = like
 
     def update(
@@ -95,7 +96,7 @@ class Detector:
         if hardest is not None:
             parts = self._hardest.update(measurement.sigma, hardest, valid)
             early = measurement.sigma >= self.EARLY * self._first
-            self._by_part = self._by_part | (early & (parts > self.HARDER * length))
+            self.by_part = self.by_part | (early & (parts > self.HARDER * length))
             length = torch.where(early, torch.maximum(length, parts), length)
         mean, deviation = interpolate(self._grid, table, measurement.sigma)
         self.late = self.late | ((self.measured == 0) & (measurement.sigma < self.LATE * self._first))
@@ -121,7 +122,7 @@ class Detector:
         threshold = torch.full_like(excess, self.threshold)
         bound = threshold if bounds is None else torch.where(bounds.isnan(), threshold, bounds)
         self._bounds.append(bound)
-        outside = torch.where(self._by_part & (bound < threshold), self.score, excess) > bound
+        outside = torch.where(self.by_part & (bound < threshold), self.score, excess) > bound
         now = float(len(self.steps) - 1)
         self.first_outside = torch.where(outside & (self.outside_count == 0), now, self.first_outside)
         self.outside_count = self.outside_count + outside
@@ -134,9 +135,12 @@ class Detector:
         return Step(plain.sigma, length, mean, deviation, (length.log() - mean) / deviation)
 
     def trace(self) -> Tensor:
-        """Sigma, path length, and the low and high bound it was judged by at every evaluation: [B, 4, evaluations]."""
+        """Sigma, path length, low and high bound at every evaluation: [B, 4, evaluations].
+
+        The high one is what the image was held against; the low one, which judges nobody, is the region's own.
+        """
         rows = []
         for step, bound in zip(self.steps, self._bounds, strict=True):
-            width = bound * step.deviation
-            rows.append(torch.stack([step.sigma, step.length, (step.mean - width).exp(), (step.mean + width).exp()]))
+            low, high = step.mean - self.threshold * step.deviation, step.mean + bound * step.deviation
+            rows.append(torch.stack([step.sigma, step.length, low.exp(), high.exp()]))
         return torch.stack(rows).permute(2, 1, 0)

@@ -24,7 +24,7 @@ from lib_memstab.core.report import (
     StepCounts,
     Trace,
 )
-from lib_memstab.core.second_look import Again, SecondLooks
+from lib_memstab.core.second_look import Again, Of, SecondLooks
 from lib_memstab.core.suppression import Evaluate, Evaluation, Flags, Rule, TextRows, spread
 from lib_memstab.core.telling import Found, told
 
@@ -53,8 +53,9 @@ def heat(delta: Tensor) -> Tensor:
 class Monitor:
     """Watches one job's denoiser; its two hooks are called around every evaluation with the job's whole batch.
 
-    `region` None, or a `reason`, makes every verdict "not measured" and leaves every tensor as it is. An error inside
-    ends the measurement, not the job: it is logged once, and tensors pass through unchanged from then on.
+    `region` None, or a `reason`, makes every verdict "not measured" and leaves every tensor as it is. `calibrated`:
+    whether the region is of such ways of sampling. An error inside ends the measurement, not the job: it is logged
+    once, and tensors pass through unchanged from then on.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Monitor:
         rows: TextRows | None = None,
         reason: str | None = None,
         negative: bool = False,
+        calibrated: bool = True,
     ) -> None:
         self.settings, self.rule, self.guidance, self.rows = settings, rule, guidance, rows
         self.reason = reason if region is not None else reason or "no profile"
@@ -82,7 +84,7 @@ class Monitor:
         self._looks = (
             None
             if region is None or self.detector is None
-            else SecondLooks(region, settings.sensitivity, guidance, negative)
+            else SecondLooks(region, settings.sensitivity, guidance, negative, calibrated)
         )
 
     @property
@@ -156,7 +158,7 @@ class Monitor:
         if evaluate is None or rows is None or text is None or rows.owner is not None:
             return None
 
-        def again(images: Tensor, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        def again(images: Tensor, x: Tensor, sigma: Tensor, of: Of) -> tuple[Tensor, Tensor]:
             empty = rows.empty.to(x).expand(len(x), -1, -1)
             return evaluate(x, sigma, text[images]), evaluate(x, sigma, empty)
 
@@ -172,7 +174,10 @@ class Monitor:
         evaluation, step, limits = found.evaluation, found.step, found.limits
         excess = step.excess
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
-        bounds = None if again is None else self._looks.bounds(evaluation, self.detector.score, before, again)
+        bounds = None
+        if again is not None:
+            by_part = None if evaluation.hardest is None else self.detector.by_part
+            bounds = self._looks.bounds(evaluation, self.detector.score, before, again, by_part)
         self.flagged = before | self.detector.judge(bounds)
         pull = heat(found.pull)
         new = spread(self.flagged & ~before, pull) > 0

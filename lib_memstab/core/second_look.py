@@ -1,17 +1,22 @@
 """A second look at a suspicious image: its prompt from other noise, and how much the two pictures are alike.
 
 A prompt that replays gives its picture whatever the noise is (many seeds tell a replay: Carlini et al. 2023). One path
-does not show that; so where an image goes farther out than one ordinary image in ten, its prompt is sampled from noise
-of our own, in a few extra evaluations, at full guidance and against no prompt. The more the picture that the image is
-becoming is like that one from then on, the lower the bound that it is held against; where it is no more like it than
-ordinary pictures are, the bound is higher.
+does not show that; so where an image goes farther out than one ordinary image in seven, or is judged by one part of a
+prompt of several, its prompt is sampled from noise of our own, in a few extra evaluations, at full guidance and against
+no prompt. The more the picture that the image is becoming is like that one from then on, the lower the bound that it is
+held against; where it is no more like it than ordinary pictures are, the bound is higher.
+
+A part of a prompt may replay although the sum does not at every seed, and so may the parts as one text: a memorized
+prompt beside an ordinary one, and one that was cut in two. So an image that is judged by one part gets two looks at
+once, at that part and at the parts' texts in a row.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,9 +25,13 @@ from torch.nn import functional
 from lib_memstab.core.region import MOST_ALIKE, Region, at_start
 from lib_memstab.core.suppression import Evaluation, spread
 
-Again = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(images, int64 [n]; x [n, C, H, W] and sigma [n], x = x0 + sigma noise) -> noise predictions of the prompts of these
-images as they are now, and without any prompt: two extra evaluations of each."""
+Of = Literal["prompt", "hardest part", "one text"]
+"""What a look samples: the prompt as the image does, or of a prompt of several parts the one that pulls hardest, or the
+texts of all in a row."""
+
+Again = Callable[[Tensor, Tensor, Tensor, Of], tuple[Tensor, Tensor]]
+"""(images, int64 [n]; x [n, C, H, W] and sigma [n], x = x0 + sigma noise; what of) -> noise predictions of these
+images' prompts as they are now, and without any prompt: two extra evaluations of each."""
 
 LEVELS = (14.6, 4.1, 1.6, 0.7)
 """Noise levels of a look's evaluations: four of equal distance in training time, the last one's x0 is the picture."""
@@ -30,24 +39,34 @@ LEVELS = (14.6, 4.1, 1.6, 0.7)
 GUIDANCE = 7.5
 """Guidance scale of a look, whatever the user samples with: a replay shows itself most clearly so."""
 
-SUSPICIOUS = 10.0
-"""One ordinary image in so many goes as far out as gets an image a look, and as the lowest bound is."""
+SUSPICIOUS = 7.0
+"""An image gets a look where it goes as far out as one ordinary image in so many."""
 
-ALIKE = (0.3, 0.45)
-"""Likeness from which the bound is lower, and from which it is lowest."""
 
-UNUSUAL = (4.0, 6.0)
-"""The same in deviations above the likeness of the checkpoint's ordinary pictures, where that is more."""
+class Mark(NamedTuple):
+    """A likeness from which the bound is the one that an ordinary image in `rarity` reaches.
 
-SURELY = (0.45, 0.65)
-"""The most that may be asked for where deviations are large, as ordinary pictures differ widely in likeness; but never
-less than is usual (`UNLIKE`)."""
+    It is `unusual` deviations above the likeness of the checkpoint's ordinary pictures, but `least` at least, and
+    `most` at most where deviations are large, as ordinary pictures differ widely in likeness; and never less than
+    `usual` deviations.
+    """
+
+    rarity: float
+    least: float
+    unusual: float
+    most: float
+    usual: float
+
+
+MARKS = (Mark(math.inf, 0.3, 4, 0.45, 2), Mark(10, 0.45, 6, 0.65, 3), Mark(2, 0.6, 8, 0.8, 4))
+"""From the first one on the bound is lower than without a look; in between it is linear in deviations."""
 
 UNLIKE = (2.0, 3.0)
 """Usual deviations above that likeness: up to them the bound is highest, and from them on as without a look."""
 
-RARER = 3.0
-"""The highest bound is the one for so many times rarer false alarms than the user asks for."""
+RARER, MUCH_RARER = 3.0, 30.0
+"""The highest bound is the one for so many times rarer false alarms than the user asks for: where the region is of ways
+of sampling like this one, and where it is not, so that ordinary paths may go farther out than it knows."""
 
 LOOKS = 3
 """Looks that an image may get: each from other noise, the later ones a third and two thirds of the way to the bound."""
@@ -59,19 +78,25 @@ DETAIL = 3 / 16
 """Side of what counts as a detail, as a share of the picture's shorter side."""
 
 _SEED = 20_261_126
+_OF: tuple[Of, ...] = ("hardest part", "one text", "prompt")
+"""What the looks at an image that is judged by a part are of, in turn; all others are of the prompt."""
 
 
 class SecondLooks:
     """The second looks at one batch's images, and the bounds that come of them.
 
-    `sensitivity` says the bound of an image without a look; `guidance` and `negative`, how the batch is sampled. A
-    region that does not say how much ordinary pictures are alike gives no looks.
+    `sensitivity` says the bound of an image without a look; `guidance` and `negative`, how the batch is sampled;
+    `calibrated`, whether the region is of such ways of sampling. A region that does not say how much ordinary pictures
+    are alike gives no looks.
     """
 
-    def __init__(self, region: Region, sensitivity: float, guidance: float, negative: bool = False) -> None:
-        self._suspicious, self._bound, self._highest = (
-            region.threshold(rarity) for rarity in (SUSPICIOUS, sensitivity, RARER * sensitivity)
-        )
+    def __init__(
+        self, region: Region, sensitivity: float, guidance: float, negative: bool = False, calibrated: bool = True
+    ) -> None:
+        rarer = RARER if calibrated else MUCH_RARER
+        self._suspicious, self._highest = region.threshold(SUSPICIOUS), region.threshold(rarer * sensitivity)
+        self._bounds = [region.threshold(min(mark.rarity, sensitivity)) for mark in MARKS]
+        self._bound = self._bounds[0]
         self._ordinary = region.likeness(guidance, negative) if self._suspicious < self._bound else None
         self._table: Tensor | None = None
         self._pictures: Tensor | None = None
@@ -79,12 +104,15 @@ class SecondLooks:
         self._alike: Tensor | None = None
         self._lowest: Tensor | None = None
 
-    def bounds(self, evaluation: Evaluation, score: Tensor, flagged: Tensor, again: Again) -> Tensor | None:
+    def bounds(
+        self, evaluation: Evaluation, score: Tensor, flagged: Tensor, again: Again, by_part: Tensor | None = None
+    ) -> Tensor | None:
         """What images that had a look are held against at this evaluation, float32 [B].
 
         Not a number for the others, and None while there is none. A look is due by `score` [B], the largest excess so
-        far; one that was `flagged` before, bool [B], gets none, and neither does one beyond the highest bound. Whether
-        one is due is read back from the device at each evaluation.
+        far; one that was `flagged` before, bool [B], gets none, and neither does one beyond the highest bound. An image
+        that is judged `by_part`, bool [B], gets its first two whatever the score is. Whether one is due is read back
+        from the device at each evaluation.
         """
         if self._ordinary is None:
             return None
@@ -92,11 +120,15 @@ class SecondLooks:
             self._looked = torch.zeros_like(score)
             starts, table = (torch.as_tensor(part, dtype=torch.float32).to(score.device) for part in self._ordinary)
             self._table = at_start(starts, table, evaluation.sigma)
-        due = self._suspicious + self._looked / LOOKS * (self._bound - self._suspicious)
-        doubtful = (score > due) & (score <= self._highest) & (self._looked < LOOKS) & ~flagged
-        images = doubtful.nonzero().flatten()
+        due = score > self._suspicious + self._looked / LOOKS * (self._bound - self._suspicious)
+        due = due if by_part is None else due | (by_part & (self._looked < 2))
+        images = (due & (score <= self._highest) & (self._looked < LOOKS) & ~flagged).nonzero().flatten()
         if len(images):
-            self._take(evaluation, images, again)
+            turns = torch.full_like(self._looked, 2) if by_part is None else torch.where(by_part, self._looked, 2)
+            for turn, of in enumerate(_OF):
+                some = images[turns[images] == turn]
+                if len(some):
+                    self._take(evaluation, some, again, of)
         if self._pictures is None:
             return None
         alike = _alike(evaluation, self._pictures)
@@ -110,17 +142,20 @@ class SecondLooks:
         assert self._table is not None
         mean, deviation = self._table[..., 0].unbind(1)
         place = alike.clamp(-MOST_ALIKE, MOST_ALIKE).arctanh()
-        lower_from, lowest_from = (
+        marks = [
             torch.maximum(
-                (mean + unusual * deviation).clamp(math.atanh(least), math.atanh(most)), mean + usual * deviation
+                (mean + mark.unusual * deviation).clamp(math.atanh(mark.least), math.atanh(mark.most)),
+                mean + mark.usual * deviation,
             )
-            for least, most, unusual, usual in zip(ALIKE, SURELY, UNUSUAL, UNLIKE, strict=True)
-        )
-        higher_to = torch.minimum(mean + UNLIKE[1] * deviation, lower_from)
+            for mark in MARKS
+        ]
+        higher_to = torch.minimum(mean + UNLIKE[1] * deviation, marks[0])
         highest_to = higher_to - (UNLIKE[1] - UNLIKE[0]) * deviation
-        lower = ((place - lower_from) / (lowest_from - lower_from)).clamp(0, 1)
         higher = ((higher_to - place) / (higher_to - highest_to)).clamp(0, 1)
-        return self._bound - lower * (self._bound - self._suspicious) + higher * (self._highest - self._bound)
+        bound = self._bound + higher * (self._highest - self._bound)
+        for (low, high), (above, below) in zip(pairwise(marks), pairwise(self._bounds), strict=True):
+            bound = bound - ((place - low) / (high - low)).clamp(0, 1) * (above - below)
+        return bound
 
     def told(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Extra evaluations, largest likeness (`NO_LOOK`: none) and lowest bound of each image, all [B] as `like`."""
@@ -128,11 +163,11 @@ class SecondLooks:
             return torch.zeros_like(like), torch.full_like(like, NO_LOOK), torch.full_like(like, self._bound)
         return self._looked * len(LEVELS), self._alike, self._lowest.nan_to_num(self._bound)
 
-    def _take(self, evaluation: Evaluation, images: Tensor, again: Again) -> None:
+    def _take(self, evaluation: Evaluation, images: Tensor, again: Again, of: Of) -> None:
         """Look at these images, int64 [n], each from the noise of its next look."""
         assert self._looked is not None
         turns = self._looked[images].long()
-        found = look(noises(evaluation.x)[turns], partial(again, images))
+        found = look(noises(evaluation.x)[turns], lambda x, sigma: again(images, x, sigma, of))
         if self._pictures is None:
             self._pictures = torch.full_like(evaluation.x.float().expand(LOOKS, *evaluation.x.shape), torch.nan)
         self._pictures[turns, images] = found.float()

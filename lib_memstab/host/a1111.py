@@ -59,16 +59,16 @@ class WebUI:
             empty = shared.sd_model.get_learned_conditioning([""])
         return empty[_TEXT] if isinstance(empty, dict) else empty
 
-    def no_prompt(self, params: Any) -> dict[str, Tensor]:
-        """What the text model makes of no prompt, by name, [1, ...] each; SDXL's has a vector beside the text.
+    def encode(self, params: Any, text: str) -> dict[str, Tensor]:
+        """What the text model makes of a text, by name, [1, ...] each; SDXL's has a vector beside the text's rows.
 
-        In front of the text stays what stands in front of the negative prompt's, see `texts`.
+        In front of the rows stays what stands in front of the negative prompt's, see `texts`.
         """
         own, (height, width) = params.text_uncond, params.x.shape[2:]
-        empty = prompt_parser.SdConditioning([""], is_negative_prompt=True, width=8 * width, height=8 * height)
+        prompt = prompt_parser.SdConditioning([text], is_negative_prompt=not text, width=8 * width, height=8 * height)
         with torch.no_grad(), devices.autocast():
-            text = shared.sd_model.get_learned_conditioning(empty)
-        named = dict(text) if isinstance(text, dict) else {_TEXT: text}
+            features = shared.sd_model.get_learned_conditioning(prompt)
+        named = dict(features) if isinstance(features, dict) else {_TEXT: features}
         rows = named[_TEXT]
         before = (own[_TEXT] if isinstance(own, dict) else own)[:1]
         before = before[:, : before.shape[1] % rows.shape[1]]

@@ -21,10 +21,11 @@ from lib_memstab.core.measurement import measure
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.region import Region
 from lib_memstab.core.report import ImageReport, ProfileUse
+from lib_memstab.core.second_look import Of
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, spread
 from lib_memstab.host.facts import Applied, PassFacts, Taught
 from lib_memstab.host.port import Host, HostError
-from lib_memstab.host.rows import Parts, Rows, as_sampled, hardest, predictions, read
+from lib_memstab.host.rows import Parts, Rows, as_sampled, hardest, hardest_places, predictions, read
 from lib_memstab.host.texts import PassTexts
 
 log = logging.getLogger("memstab")
@@ -56,7 +57,7 @@ class Pass:
         self._monitor: Monitor | None = None
         self._texts: PassTexts | None = None
         self._parts: Parts | None = None
-        self._no_prompt: Any = None
+        self._encoded: dict[str, Any] = {}
         self._may_look = False
         self._failed: str | None = None
         self._ended: str | None = None
@@ -106,10 +107,8 @@ class Pass:
             return
         text = params.text_cond
         features = text["crossattn"] if isinstance(text, dict) else text
-        if self._texts is None:
-            self._texts = PassTexts(self._host, self.facts.prompts, *self.facts.schedule)
         assert self._parts is not None
-        self._monitor.rows = self._texts.rows(params.denoiser.step, features, self._parts.owner)
+        self._monitor.rows = self._pass_texts().rows(params.denoiser.step, features, self._parts.owner)
         swapped = self._monitor.condition(features)
         if swapped is features:
             return
@@ -121,6 +120,11 @@ class Pass:
             params.text_cond = copy
         else:
             params.text_cond = swapped
+
+    def _pass_texts(self) -> PassTexts:
+        if self._texts is None:
+            self._texts = PassTexts(self._host, self.facts.prompts, *self.facts.schedule)
+        return self._texts
 
     def _begin(self, params: Any) -> Monitor:
         denoiser = params.denoiser
@@ -141,6 +145,7 @@ class Pass:
             RULES[DEFAULT_RULE](self.settings.strength),
             self.facts.guidance,
             negative=self.facts.negative,
+            calibrated=self.applied.state == "exact",
         )
 
     def _after(self, params: Any, out: Tensor, guided: Any) -> None:
@@ -164,7 +169,7 @@ class Pass:
             judged=rows.judged,
             hardest=rows.hardest,
             without=lambda: self._without(params, rows, parts, alphas),
-            again=partial(self._again, params, parts, alphas) if self._may_look else None,
+            again=partial(self._again, params, rows, parts, alphas) if self._may_look else None,
         )
         if ours is plain or monitor.flagged is None:
             return
@@ -179,26 +184,46 @@ class Pass:
     def _without(self, params: Any, rows: Rows, parts: Parts, alphas: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """See `core.beginning.WithoutPrompt`."""
         places = len(parts.owner) + torch.arange(parts.count, device=params.x.device)
-        eps = self._predict_without(params, places, params.x[places], params.sigma[places], alphas)
+        eps = self._predict(params, "", places, params.x[places], params.sigma[places], alphas)
         return eps, hardest(rows.with_prompt, rows.sigma, eps, parts)
 
     def _again(
-        self, params: Any, parts: Parts, alphas: Tensor | None, images: Tensor, x: Tensor, sigma: Tensor
+        self,
+        params: Any,
+        rows: Rows,
+        parts: Parts,
+        alphas: Tensor | None,
+        images: Tensor,
+        x: Tensor,
+        sigma: Tensor,
+        of: Of,
     ) -> tuple[Tensor, Tensor]:
         """See `core.second_look.Again`."""
         x, level = as_sampled(x.to(params.x), float(sigma[0]), params.sigma, alphas)
-        eps_uncond = self._predict_without(params, len(parts.owner) + images, x, level, alphas)
+        eps_uncond = self._predict(params, "", len(parts.owner) + images, x, level, alphas)
+        if of == "hardest part":
+            out = self._host.predict(params, hardest_places(rows, parts, images), x, level)
+            return predictions(x, level, out, alphas), eps_uncond
+        if of == "one text":
+            texts = self._pass_texts().joined(params.denoiser.step, parts.owner, parts.weight)
+            found = [
+                self._predict(params, texts[image], len(parts.owner) + images[[row]], x[[row]], level[[row]], alphas)
+                for row, image in enumerate(images.tolist())
+            ]
+            return torch.cat(found), eps_uncond
         places = (parts.owner[:, None] == images).any(1).nonzero().flatten()
         own = torch.searchsorted(images, parts.owner[places])
         out = self._host.predict(params, places, x[own], level[own])
         pull = predictions(x[own], level[own], out, alphas) - eps_uncond[own]
         return eps_uncond.index_add(0, own, pull * spread(parts.weight[places], pull)), eps_uncond
 
-    def _predict_without(self, params: Any, places: Tensor, x: Tensor, level: Tensor, alphas: Tensor | None) -> Tensor:
-        """Noise predictions without any prompt for these rows of an evaluation, at `x` and `level`."""
-        if self._no_prompt is None:
-            self._no_prompt = self._host.no_prompt(params)
-        return predictions(x, level, self._host.predict(params, places, x, level, self._no_prompt), alphas)
+    def _predict(
+        self, params: Any, text: str, places: Tensor, x: Tensor, level: Tensor, alphas: Tensor | None
+    ) -> Tensor:
+        """Noise predictions of one text, or without any, for these rows of an evaluation, at `x` and `level`."""
+        if text not in self._encoded:
+            self._encoded[text] = self._host.encode(params, text)
+        return predictions(x, level, self._host.predict(params, places, x, level, self._encoded[text]), alphas)
 
     def reports(self, count: int) -> list[ImageReport]:
         """What there is to tell of each of the batch's images."""

@@ -43,13 +43,13 @@ class Host(Protocol):
     def empty_text(self) -> Tensor:
         """The empty prompt's text features, [1, T, D]."""
 
-    def no_prompt(self, params: Any) -> Any:
-        """The text of no prompt at all, for `predict` in the pass of which `params` is an evaluation."""
+    def encode(self, params: Any, text: str) -> Any:
+        """A text's features for `predict` in the pass of which `params` is an evaluation; an empty one: no prompt."""
 
     def predict(self, params: Any, places: Tensor, x: Tensor, level: Tensor, text: Any = None) -> Tensor:
         """The model's predictions [N, C, H, W] at other latents `x` and levels [N], as `params.x` and `params.sigma`
-        have them, for these rows, int64 [N], of the evaluation `params` that just was: with their own texts, or with
-        that of `no_prompt`. An extra evaluation of which no callback hears.
+        have them, for these rows, int64 [N], of the evaluation `params` that just was: with their own texts, or all
+        with one of `encode`. An extra evaluation of which no callback hears.
         """
 
     def pictured(self, params: Any) -> bool:

@@ -78,10 +78,21 @@ def hardest(with_prompt: Tensor, sigma: Tensor, without: Tensor, parts: Parts) -
     """
     if parts.single:
         return None
+    norm = _norms(with_prompt, sigma, without, parts)
+    return norm.new_zeros(parts.count).scatter_reduce(0, parts.owner, norm, "amax")
+
+
+def hardest_places(rows: Rows, parts: Parts, images: Tensor) -> Tensor:
+    """The row [n] of the part that pulls hardest of each of these images, int64 [n]."""
+    norm = _norms(rows.with_prompt, rows.sigma, rows.eps_uncond, parts)
+    return torch.where(parts.owner == images[:, None], norm, -1.0).argmax(1)
+
+
+def _norms(with_prompt: Tensor, sigma: Tensor, without: Tensor, parts: Parts) -> Tensor:
+    """The update norm of each part [R] that has a share in its picture, 0 of others."""
     norm = measure(sigma[parts.owner], with_prompt, without[parts.owner]).update_norm()
     # A part without weight has no share in the picture, and one with a negative weight leads away from its own.
-    norm = torch.where(parts.weight <= 0, torch.zeros_like(norm), norm)
-    return norm.new_zeros(parts.count).scatter_reduce(0, parts.owner, norm, "amax")
+    return torch.where(parts.weight <= 0, torch.zeros_like(norm), norm)
 
 
 def predictions(x: Tensor, level: Tensor, out: Tensor, alphas_cumprod: Tensor | None) -> Tensor:

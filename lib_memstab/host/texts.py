@@ -35,13 +35,27 @@ class PassTexts:
         Raises:
             HostError: if the host encoded other texts than the prompts have.
         """
-        current = tuple(part.texts[part.at(step)] for part in self._parts)
+        current = self._current(step)
         if len(current) != len(text):
             raise HostError(f"the host encoded {len(text)} texts where the prompts have {len(current)}")
         key = current, text.shape[1]
         if key not in self._rows:
             self._rows[key] = self._put_together(current, text, owner)
         return self._rows[key]
+
+    def joined(self, step: int, owner: Tensor, weight: Tensor) -> list[str]:
+        """The parts of each image's prompt at this step in a row, those without weight left out.
+
+        `owner` and `weight` [R] are those of the parts' rows.
+        """
+        parts = list(zip(owner.tolist(), weight.tolist(), self._current(step), strict=True))
+        return [
+            " ".join(text for own, share, text in parts if own == image and share > 0)
+            for image in range(len(self.schedules))
+        ]
+
+    def _current(self, step: int) -> tuple[str, ...]:
+        return tuple(part.texts[part.at(step)] for part in self._parts)
 
     def _put_together(self, current: Sequence[str], text: Tensor, owner: Tensor) -> TextRows:
         known = {one: self._of(one) for one in dict.fromkeys(current)}

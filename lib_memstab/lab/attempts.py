@@ -13,7 +13,7 @@ from lib_memstab.core.region import Region
 from lib_memstab.core.report import ImageReport
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, TextRows
 from lib_memstab.lab.attempt import Attempt
-from lib_memstab.lab.experiment import text_rows
+from lib_memstab.lab.experiment import calibrated, text_rows
 from lib_memstab.lab.figures import Judge
 from lib_memstab.lab.sampling import Job, Watcher, sample
 from lib_memstab.lab.sd1_layout import LabModel
@@ -50,7 +50,9 @@ def play(model: LabModel, plan: Play, region: Region, settings: Settings) -> tup
     job = plan.job
     rows = plan.rows if plan.rows is not None or plan.wrap is not None else text_rows(model, job.prompts)
     rule = RULES[DEFAULT_RULE](settings.strength)
-    monitor = Monitor(region, settings, rule, job.guidance, rows, negative=bool(job.negative))
+    monitor = Monitor(
+        region, settings, rule, job.guidance, rows, negative=bool(job.negative), calibrated=calibrated(job)
+    )
     latents = sample(model, job, monitor if plan.wrap is None else plan.wrap(model, monitor))
     return latents, monitor.reports(len(job.prompts), host="memstab lab")
 

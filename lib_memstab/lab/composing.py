@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.monitor import Monitor
+from lib_memstab.core.second_look import Of
 from lib_memstab.lab.experiment import text_rows
 from lib_memstab.lab.sampling import Evaluate
 from lib_memstab.lab.sd1_layout import LabModel
@@ -58,6 +59,7 @@ class Composed:
         flat = [part[image] for image in range(images) for part in parts]
         owner = torch.arange(images).repeat_interleave(self._count)
         self._texts = model.encode_prompts(flat)
+        self._joined = model.encode_prompts([" ".join(own) for own in zip(*parts, strict=True)])
         monitor.rows = replace(text_rows(model, flat), owner=owner)
         self._empty = monitor.rows.empty
         self._now = self._texts
@@ -74,7 +76,7 @@ class Composed:
         others = [evaluate(x, sigma, self._now[part :: self._count]) for part in range(1, self._count)]
         parts = [eps_cond, *others]
         pull = torch.stack([one - eps_uncond for one in parts]).sum(0)
-        hardest = torch.stack([measure(sigma, one, eps_uncond).update_norm() for one in parts]).amax(0)
+        hardest, which = torch.stack([measure(sigma, one, eps_uncond).update_norm() for one in parts]).max(0)
         return self.monitor.evaluated(
             x,
             sigma,
@@ -84,11 +86,17 @@ class Composed:
             evaluate,
             judged=eps_uncond + pull / self._count,
             hardest=hardest,
-            again=partial(self._again, evaluate),
+            again=partial(self._again, evaluate, which),
         )
 
-    def _again(self, evaluate: Evaluate, images: Tensor, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def _again(
+        self, evaluate: Evaluate, hardest: Tensor, images: Tensor, x: Tensor, sigma: Tensor, of: Of
+    ) -> tuple[Tensor, Tensor]:
         """See `lib_memstab.core.second_look.Again`."""
         eps_uncond = evaluate(x, sigma, self._empty.expand(len(x), -1, -1))
+        if of == "hardest part":
+            return evaluate(x, sigma, self._now[images * self._count + hardest[images]]), eps_uncond
+        if of == "one text":
+            return evaluate(x, sigma, self._joined[images]), eps_uncond
         parts = [evaluate(x, sigma, self._now[part :: self._count][images]) for part in range(self._count)]
         return eps_uncond + torch.stack([one - eps_uncond for one in parts]).sum(0), eps_uncond

@@ -13,9 +13,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -27,8 +29,8 @@ from lib_memstab.core.monitor import Settings
 from lib_memstab.core.profile import ProfileError
 from lib_memstab.core.report import Trace
 from lib_memstab.lab import pictures
-from lib_memstab.lab.demonstration import MODES, SCHEDULE, DemoError, Lab, Mode, Shot, Subject, choose, load_lab, shoot
-from lib_memstab.lab.experiment import CHECKPOINT, load_splits
+from lib_memstab.lab.demonstration import MODES, DemoError, Lab, Mode, Shot, Subject, choose, load_lab, shoot
+from lib_memstab.lab.experiment import CHECKPOINT, SCHEDULE, load_splits
 from lib_memstab.lab.pictures import Cells, Tile
 from lib_memstab.lab.sampling import Job
 from lib_memstab.plots import save_figure
@@ -104,7 +106,7 @@ def write(folder: Path, lab: Lab, shots: Sequence[Shot], job: Job, findings: Seq
             name = f"{number:02d}-{shot.subject.kind}-seed{shot.seed}-{mode}.png"
             picture.save(folder / PICTURES / name, pnginfo=_png_info(lab, shot, mode, job))
     contact_sheet(shots, decoded).save(folder / SHEET, optimize=True)
-    save_figure(pictures.curve_figure(_curves(shots)), folder / CURVE)
+    save_figure(pictures.curve_figure(_curves(shots), _bounds(lab, shots[0], job.guidance)), folder / CURVE)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     content = {"program": "memstab demo", "version": __version__, "files": files, **_result(shots, findings)}
     (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -207,6 +209,18 @@ def _curves(shots: Sequence[Shot]) -> dict[str, list[Trace]]:
         "ordinary": [shot.reports["detect"].trace for shot in shots if shot.subject.kind == "ordinary"],
     }
     return {name: traces for name, traces in sets.items() if traces}
+
+
+def _bounds(lab: Lab, shot: Shot, guidance: float) -> Trace:
+    """The region's bounds where this shot was evaluated, at the sensitivity that it was judged with."""
+    report = shot.reports["detect"]
+    starts, tables = lab.region.tables(guidance)
+    level = np.log(np.array(report.trace.sigma, dtype=np.float64))
+    nearest = tables[np.abs(starts - level[0]).argmin()]
+    mean, deviation = (np.interp(level, lab.region.log_sigma, row) for row in nearest)
+    width = lab.region.threshold(report.sensitivity) * deviation
+    low, high = (tuple(np.exp(mean + side * width).tolist()) for side in (-1, 1))
+    return replace(report.trace, low=low, high=high)
 
 
 def _tile(shot: Shot, picture: Image.Image, mode: Mode) -> Tile:

@@ -16,7 +16,6 @@ from PIL import Image
 from torch import Tensor
 
 from lib_memstab.core import profile as profiles
-from lib_memstab.core.matching import match
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import Region
@@ -24,7 +23,7 @@ from lib_memstab.core.report import ImageReport, ProfileUse
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES
 from lib_memstab.lab import corpus, scenes, truth
 from lib_memstab.lab.corpus import Memorized
-from lib_memstab.lab.experiment import CHECKPOINT, PROFILE, load_lab_model, text_rows
+from lib_memstab.lab.experiment import CHECKPOINT, PROFILE, fit, load_lab_model, text_rows
 from lib_memstab.lab.pictures import to_pictures
 from lib_memstab.lab.sampling import Job, sample
 from lib_memstab.lab.sd1_layout import LabModel
@@ -33,9 +32,6 @@ Mode = Literal["off", "detect", "suppress"]
 MODES: tuple[Mode, ...] = ("off", "detect", "suppress")
 SHOWN = (("title", "heavy"), ("title", "medium"), ("caption", "heavy"), ("caption", "medium"), ("template", "heavy"))
 """Kind and duplication rate of the memorized prompts."""
-
-SCHEDULE = "Automatic"
-"""The WebUI's name for the noise schedule that the demo's sampler has of its own."""
 
 
 class DemoError(RuntimeError):
@@ -142,24 +138,14 @@ def load_lab(job: Job) -> Lab:
     except (OSError, ValueError) as error:
         raise DemoError(f"the lab model cannot be loaded: {error}") from error
     profile = profiles.load(PROFILE)
-    fit = match(
-        profile,
-        checkpoint=Checkpoint(CHECKPOINT.name, digest),
-        channels=model.config.latent_channels,
-        mode="txt2img",
-        sampler=job.sampler,
-        scheduler=SCHEDULE,
-        steps=job.steps,
-        guidance=job.guidance,
-        size=(job.height // 8, job.width // 8),
-    )
-    if fit.state == "none":
-        raise DemoError(f"{PROFILE} does not fit the lab model: {fit.reason} Restore both from the repository.")
+    found = fit(profile, Checkpoint(CHECKPOINT.name, digest), model.config.latent_channels, job)
+    if found.state == "none":
+        raise DemoError(f"{PROFILE} does not fit the lab model: {found.reason} Restore both from the repository.")
     return Lab(
         model,
         digest,
         profile.modes["txt2img"].region,
-        ProfileUse(profile.name, profile.checksum, fit.state, fit.reason),
+        ProfileUse(profile.name, profile.checksum, found.state, found.reason),
     )
 
 
@@ -192,7 +178,8 @@ def shoot(
         monitor = None
         if mode != "off":
             rule, watched = RULES[DEFAULT_RULE](settings.strength), replace(settings, mode=mode)
-            monitor = Monitor(lab.region, watched, rule, job.guidance, text_rows(lab.model, job.prompts))
+            rows = text_rows(lab.model, job.prompts)
+            monitor = Monitor(lab.region, watched, rule, job.guidance, rows, calibrated=lab.use.match == "exact")
         tell = None if progress is None else _teller(progress, mode)
         latents[mode] = sample(lab.model, job, monitor, tell)
         likeness[mode] = _likeness(lab.model, [subject for subject, _ in asked], latents[mode])

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor
 
 from lib_memstab.core.calibration import Recorder
+from lib_memstab.core.matching import Match, match
 from lib_memstab.core.measurement import measure
+from lib_memstab.core.profile import Checkpoint, Profile, load
 from lib_memstab.core.region import FloatArray
 from lib_memstab.core.suppression import TextRows
 from lib_memstab.core.windows import GLIMPSES, HALVES, Chunk, read
@@ -28,6 +31,9 @@ OTHER_MODEL = os.environ.get(OTHER_MODEL_NAME)
 MODEL_FOLDER = Path(OTHER_MODEL or Path(__file__).parent / "model")
 PROFILE = (MODEL_FOLDER if OTHER_MODEL else Path(__file__).parents[2] / "profiles") / "memstab-lab.json"
 CHECKPOINT = MODEL_FOLDER / "memstab-lab.safetensors"
+SCHEDULE = "Automatic"
+"""The WebUI's name for each sampler's own schedule, which is what the lab samples with."""
+
 BATCH = 64
 
 Progress = Callable[[int], None]
@@ -37,6 +43,33 @@ Progress = Callable[[int], None]
 def load_lab_model(device: torch.device | str = "cpu") -> LabModel:
     """The lab model."""
     return load_checkpoint(CHECKPOINT, device)
+
+
+@lru_cache(maxsize=1)
+def load_profile() -> Profile:
+    """The lab model's profile, loaded once per process."""
+    return load(PROFILE)
+
+
+def fit(profile: Profile, checkpoint: Checkpoint, channels: int, job: Job) -> Match:
+    """Whether a profile applies to a job, as a WebUI would say of the same one; latents have so many channels."""
+    return match(
+        profile,
+        checkpoint=checkpoint,
+        channels=channels,
+        mode="txt2img" if job.init is None else "img2img",
+        sampler=job.sampler,
+        scheduler=SCHEDULE,
+        steps=job.steps,
+        guidance=job.guidance,
+        size=(job.height // 8, job.width // 8),
+    )
+
+
+def calibrated(job: Job) -> bool:
+    """Whether the lab model's profile is of such ways of sampling as this job."""
+    profile = load_profile()
+    return fit(profile, profile.checkpoint, profile.latent.channels, job).state == "exact"
 
 
 def load_splits() -> dict[str, Any]:

@@ -80,16 +80,14 @@ def contact_sheet(headings: Sequence[str], rows: Sequence[Sequence[Cells]]) -> I
     return sheet
 
 
-def curve_figure(sets: Mapping[str, Sequence[Trace]]) -> Figure:
-    """Path length over falling noise level, one line per trace and one style per set, against the region's bounds.
+def curve_figure(sets: Mapping[str, Sequence[Trace]], region: Trace) -> Figure:
+    """Path length over falling noise level, one line per trace and one style per set, against a region's bounds.
 
-    The region is that of the first trace; all traces are of one profile and sensitivity. Values that were not finite
-    leave gaps.
+    `region` has the bounds, whatever its path is: those of a trace are of one image, for which a second look may have
+    moved them. Values that were not finite leave gaps.
     """
     figure, axes = _axes(9.0, 4.6)
-    region = next((trace for traces in sets.values() for trace in traces), None)
-    if region is not None:
-        draw_region(axes, region, "its bound")
+    draw_region(axes, region, "its bound")
     for (name, traces), (color, line, marker, _) in zip(sets.items(), STYLES, strict=False):
         for index, trace in enumerate(traces):
             path = draw_path(axes, trace, color, name if index == 0 else "_")

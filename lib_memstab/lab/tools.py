@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib_memstab.core import profile as profiles
 from lib_memstab.core.region import Region
 from lib_memstab.lab.checker import CaptionChecker
 from lib_memstab.lab.corpus import Corpus
-from lib_memstab.lab.experiment import MODEL_FOLDER, PROFILE, load_lab_model, load_splits
+from lib_memstab.lab.experiment import MODEL_FOLDER, load_lab_model, load_profile, load_splits
 from lib_memstab.lab.figures import Judge
 from lib_memstab.lab.sd1_layout import LabModel
 
@@ -39,7 +38,7 @@ def load_judge() -> tuple[LabModel, Judge]:
 @lru_cache(maxsize=1)
 def load_tools() -> tuple[LabModel, Judge, dict[str, Region]]:
     """Model, judge, and region by mode, loaded once per process."""
-    profile = profiles.load(PROFILE)
+    profile = load_profile()
     regions: dict[str, Region] = {str(mode): calibration.region for mode, calibration in profile.modes.items()}
     return *load_judge(), regions
 

@@ -21,7 +21,7 @@ from lib_memstab.core.matching import match
 from lib_memstab.core.profile import Calibration, Covered, Profile
 from lib_memstab.core.region import Region
 from lib_memstab.lab.calibrate import lab_profile
-from lib_memstab.lab.experiment import load_splits
+from lib_memstab.lab.experiment import SCHEDULE, load_splits
 from lib_memstab.lab.recording import Recording, record_calibration, record_trials
 from lib_memstab.lab.sampling import SAMPLERS, Job
 from lib_memstab.lab.sd1_layout import LabModel
@@ -30,9 +30,6 @@ from lib_memstab.lab.tools import SEED_BASES, load_tools, workers
 from lib_memstab.lab.trials import Cell, Trial, memorized_trials, plain_trials
 
 log = logging.getLogger("memstab.bench")
-
-SCHEDULER = "Automatic"
-"""The WebUI's name for each sampler's own schedule, which is what the lab samples with."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def profile_of(model: LabModel, way: Way, region: Region) -> Profile:
     """The profile that a calibration of only this way of sampling would have saved."""
     covered = Covered(
         samplers=(way.sampler,),
-        schedulers=(SCHEDULER,),
+        schedulers=(SCHEDULE,),
         steps=(way.steps, way.steps),
         guidance=(way.guidance, way.guidance),
         sizes=(way.size,),
@@ -142,7 +139,7 @@ def status(profile: Profile, way: Way) -> str:
         channels=profile.latent.channels,
         mode="txt2img",
         sampler=way.sampler,
-        scheduler=SCHEDULER,
+        scheduler=SCHEDULE,
         steps=way.steps,
         guidance=way.guidance,
         size=way.size,

@@ -17,7 +17,7 @@ from lib_memstab.core.report import ImageReport
 from lib_memstab.core.suppression import RULES
 from lib_memstab.lab import scenes
 from lib_memstab.lab.corpus import Memorized, scene_of
-from lib_memstab.lab.experiment import batches, text_rows
+from lib_memstab.lab.experiment import batches, calibrated, text_rows
 from lib_memstab.lab.sampling import Evaluate, Job, sample
 from lib_memstab.lab.sd1_layout import LabModel
 
@@ -144,6 +144,7 @@ def run_trials(
             part.guidance,
             text_rows(model, part.prompts),
             negative=bool(part.negative),
+            calibrated=calibrated(part),
         )
         probe = Probe(monitor)
         latents.append(sample(model, part, probe))

@@ -61,7 +61,7 @@ class Prompts:
         picture = spread(torch.where(sigma > 5, self.fading[images], torch.ones_like(sigma)), x) * picture
         return tuple(spread(sigma / (1 + sigma**2), x) * (x - one) for one in (picture, torch.zeros_like(x)))
 
-    def again(self, images, x, sigma):
+    def again(self, images, x, sigma, of="prompt"):
         self.calls.append(images.tolist())
         return self.predict(x, sigma, True, images)
 
@@ -102,10 +102,10 @@ def learned(with_looks=True):
     return with_likeness(region, conditions, likeness(latents, x).double().numpy())
 
 
-def monitor(count, region=None, mode="detect", sensitivity=100.0, rule=DEFAULT_RULE):
+def monitor(count, region=None, mode="detect", sensitivity=100.0, rule=DEFAULT_RULE, calibrated=True):
     rows = TextRows(torch.zeros(1, 6, 5), torch.arange(6)[None].expand(count, -1) < 3)
     region = learned() if region is None else region
-    return Monitor(region, Settings(mode, sensitivity), RULES[rule](1.0), GUIDANCE, rows)
+    return Monitor(region, Settings(mode, sensitivity), RULES[rule](1.0), GUIDANCE, rows, calibrated=calibrated)
 
 
 def watched(prompts, again="own", spoil=None, **settings):

@@ -13,15 +13,14 @@ from lib_memstab.core.measurement import measure
 from lib_memstab.core.region import Likeness
 from lib_memstab.core.report import SecondLook
 from lib_memstab.core.second_look import (
-    ALIKE,
     GUIDANCE,
     LEVELS,
     LOOKS,
+    MARKS,
+    MUCH_RARER,
     RARER,
-    SURELY,
     SUSPICIOUS,
     UNLIKE,
-    UNUSUAL,
     SecondLooks,
     details,
     likeness,
@@ -49,9 +48,13 @@ def highest():
     return learned().threshold(RARER * 100)
 
 
+def lowest():
+    return learned().threshold(MARKS[-1].rarity)
+
+
 @pytest.mark.parametrize("replay", [True, False])
-def test_an_image_that_one_in_ten_goes_as_far_out_as_gets_no_look(replay):
-    prompts = Prompts([strength_at(rate, 0, replay) for rate in (3, 9)], [replay] * 2, [0, 0])
+def test_an_image_that_one_in_seven_goes_as_far_out_as_gets_no_look(replay):
+    prompts = Prompts([strength_at(rate, 0, replay) for rate in (3, 6.5)], [replay] * 2, [0, 0])
     found = reports(prompts)
     assert prompts.calls == []
     assert [(one.verdict, one.second_look, one.extra_evaluations) for one in found] == [("clear", None, 0)] * 2
@@ -60,9 +63,9 @@ def test_an_image_that_one_in_ten_goes_as_far_out_as_gets_no_look(replay):
 def test_a_suspicious_image_gets_a_look_of_four_evaluations_at_falling_noise_levels():
     prompts, levels = Prompts([strength_at(12, replay=False), 0.2]), []
 
-    def again(images, x, sigma):
+    def again(images, x, sigma, of):
         levels.append((images.tolist(), sigma.tolist(), tuple(x.shape), float(x.std())))
-        return prompts.again(images, x, sigma)
+        return prompts.again(images, x, sigma, of)
 
     suspicious, calm = reports(prompts, again=again)
     assert [level for _, [level], _, _ in levels] == pytest.approx(LEVELS)
@@ -81,7 +84,7 @@ def test_a_replay_that_stays_below_its_bound_is_flagged_and_an_unlike_image_as_f
     assert [one.verdict for one in found] == ["flagged", "clear"] * 2
     for replay, other in (found[:2], found[2:]):
         assert replay.second_look.likeness > 0.9 > 0.4 > other.second_look.likeness
-        assert replay.second_look.bound == pytest.approx(low)
+        assert replay.second_look.bound == pytest.approx(lowest())
         assert other.second_look.bound == pytest.approx(highest())
         assert replay.p_value == pytest.approx(other.p_value, rel=0.05)
 
@@ -118,6 +121,50 @@ def test_an_unlike_image_that_becomes_like_its_look_is_flagged_then():
     assert [bool(score > bound) for bound in held] == [False, True]
 
 
+def test_a_profile_of_other_ways_of_sampling_asks_for_much_more_where_an_image_is_unlike_its_look():
+    region = learned()
+    strengths = [strength_at(rate, 0, replay) for rate in (150, 1000) for replay in (True, False)]
+    prompts = Prompts([*strengths, strength_at(20)], [True, False] * 2 + [True], [0] * 5)
+    verdicts = {
+        calibrated: [one.verdict for one in reports(prompts, calibrated=calibrated)] for calibrated in (True, False)
+    }
+    assert verdicts[True] == ["flagged", "clear", "flagged", "flagged", "flagged"]
+    assert verdicts[False] == ["flagged", "clear", "flagged", "clear", "flagged"]
+    alike, unlike = reports(prompts, calibrated=False)[2:4]
+    assert alike.second_look.bound == pytest.approx(lowest())
+    assert unlike.second_look.bound == pytest.approx(region.threshold(MUCH_RARER * 100))
+
+
+def test_an_image_that_is_judged_by_one_part_gets_two_looks_at_once_at_that_part_and_at_all_as_one_text():
+    prompts, asked = Prompts([0.3, 0.3, 0.3], [False] * 3, [0, 1, 2]), []
+
+    def again(images, x, sigma, of):
+        asked.append((images.tolist(), of))
+        return prompts.again(images, x, sigma, of)
+
+    looks, calm = SecondLooks(learned(), 100, GUIDANCE), torch.full((3,), bounds()[0] - 1.0)
+    flagged, by_part = torch.tensor([False, False, True]), torch.tensor([True, False, True])
+    for _ in range(3):
+        looks.bounds(evaluation_of(prompts), calm, flagged, again, by_part)
+    assert asked == [([0], "hardest part")] * ONE_LOOK + [([0], "one text")] * ONE_LOOK
+    assert looks.told(calm)[0].tolist() == [2 * ONE_LOOK, 0, 0]
+
+
+def test_images_of_one_batch_look_at_parts_and_prompts_each_when_it_is_due():
+    prompts, asked = Prompts([0.3, 0.3], [False] * 2, [0, 1]), []
+
+    def again(images, x, sigma, of):
+        asked.append((images.tolist(), of))
+        return prompts.again(images, x, sigma, of)
+
+    looks, none = SecondLooks(learned(), 100, GUIDANCE), torch.zeros(2, dtype=torch.bool)
+    low, high = bounds()
+    for score in ((-1.0, -1.0), (-1.0, low + 0.01), (high - 0.01, high - 0.01)):
+        looks.bounds(evaluation_of(prompts), torch.tensor(score), none, again, torch.tensor([True, False]))
+    expected = [([0], "hardest part"), ([0], "one text"), ([1], "prompt"), ([0, 1], "prompt")]
+    assert asked == [one for one in expected for _ in range(ONE_LOOK)]
+
+
 def test_without_a_way_to_look_the_same_replay_is_not_flagged():
     prompts = Prompts([strength_at(20)], [True], [0])
     assert [one.verdict for one in reports(prompts, again=None)] == ["clear"]
@@ -131,11 +178,11 @@ def test_further_looks_from_other_noise_come_a_third_and_two_thirds_of_the_way_t
     looks = SecondLooks(learned(), 100, GUIDANCE)
     prompts = Prompts([0.3, 0.3])
 
-    def again(images, x, sigma):
+    def again(images, x, sigma, of):
         taken.append(images.tolist())
         if float(sigma[0]) == pytest.approx(LEVELS[0]):
             started.append(x[0].clone())
-        return prompts.again(images, x, sigma)
+        return prompts.again(images, x, sigma, of)
 
     shares = (
         (-near, 0),
@@ -180,14 +227,22 @@ def test_the_bound_is_highest_for_ordinary_likeness_and_lowest_for_much(mean, de
     low, high = bounds()
     ordinary = Likeness(mean, deviation)
     region = replace(learned(), bands=tuple(replace(band, likeness=ordinary) for band in learned().bands))
-    first, last = (
-        max(np.clip(mean + unusual * deviation, np.arctanh(least), np.arctanh(most)), mean + usual * deviation)
-        for least, most, unusual, usual in zip(ALIKE, SURELY, UNUSUAL, UNLIKE, strict=True)
+    first, middle, last = (
+        max(
+            np.clip(mean + mark.unusual * deviation, np.arctanh(mark.least), np.arctanh(mark.most)),
+            mean + mark.usual * deviation,
+        )
+        for mark in MARKS
     )
     least = min(mean + UNLIKE[1] * deviation, first)
     most = least - (UNLIKE[1] - UNLIKE[0]) * deviation
-    told = {(0.0, 0.05): np.arctanh(ALIKE[0]), (0.0, 0.1): 0.4, (0.0, 0.2): np.arctanh(SURELY[0]), (0.2, 0.2): 0.6}
-    assert first == pytest.approx(told[mean, deviation])
+    told = {
+        (0.0, 0.05): np.arctanh([0.3, 0.45, 0.6]),
+        (0.0, 0.1): [0.4, 0.6, 0.8],
+        (0.0, 0.2): np.arctanh([0.45, 0.65, 0.8]),
+        (0.2, 0.2): [0.6, 0.8, np.arctanh(0.8)],
+    }
+    assert [first, middle, last] == pytest.approx(told[mean, deviation])
     prompts = Prompts([0.4], [True], [0])
     looks = SecondLooks(region, 100, GUIDANCE)
     score, flagged = torch.tensor([low + 0.01]), torch.zeros(1, dtype=torch.bool)
@@ -198,16 +253,18 @@ def test_the_bound_is_highest_for_ordinary_likeness_and_lowest_for_much(mean, de
     # Details add up as latents do: what is apart has none of the picture's, and as many.
     apart = apart - (fine * other).sum() / fine.square().sum() * picture
     apart = apart * fine.norm() / details(apart).norm()
-    lower, higher = low - high, highest() - high
+    higher, lower, least_of_all = highest() - high, learned().threshold(10) - high, lowest() - high
     for place, change in (
         (-1.0, higher),
         (most, higher),
         ((most + least) / 2, higher / 2),
         (least, 0),
         (first, 0),
-        ((first + last) / 2, lower / 2),
-        (last, lower),
-        (last + 1, lower),
+        ((first + middle) / 2, lower / 2),
+        (middle, lower),
+        ((middle + last) / 2, (lower + least_of_all) / 2),
+        (last, least_of_all),
+        (last + 1, least_of_all),
     ):
         alike = np.tanh(place)
         x = alike * picture + np.sqrt(1 - alike**2) * apart + 5
@@ -278,9 +335,9 @@ def test_a_region_without_likeness_gives_no_looks():
     assert prompts.calls == []
 
 
-@pytest.mark.parametrize(("sensitivity", "looks"), [(2, 0), (9.9, 0), (10, 0), (11, ONE_LOOK), (1000, ONE_LOOK)])
+@pytest.mark.parametrize(("sensitivity", "looks"), [(2, 0), (6.9, 0), (7, 0), (8, ONE_LOOK), (1000, ONE_LOOK)])
 def test_a_bound_that_suspicion_does_not_come_before_gives_no_looks(sensitivity, looks):
-    prompts = Prompts([strength_at(10.5)], [True], [0])
+    prompts = Prompts([strength_at(7.5)], [True], [0])
     [found] = reports(prompts, sensitivity=sensitivity)
     assert found.extra_evaluations == len(prompts.calls) == looks
     assert (found.second_look is None) == (looks == 0)
@@ -305,7 +362,7 @@ def test_the_largest_likeness_and_the_lowest_bound_are_told():
         looks.bounds(seen, score, flagged, prompts.again)
         found.append([float(one) for one in looks.told(score)[1:]])
     assert found[0] == [pytest.approx(0, abs=0.2), pytest.approx(highest())]
-    assert found[1] == found[2] == [pytest.approx(1, abs=0.1), pytest.approx(low)]
+    assert found[1] == found[2] == [pytest.approx(1, abs=0.1), pytest.approx(lowest())]
 
 
 def test_values_that_are_not_finite_stay_alone_and_are_not_alike():
@@ -325,8 +382,8 @@ def test_values_that_are_not_finite_stay_alone_and_are_not_alike():
 def test_a_look_that_gives_no_picture_moves_no_bound(bad):
     prompts = Prompts([strength_at(rate) for rate in (20, 20, 300)], [True] * 3, [0] * 3)
 
-    def again(images, x, sigma):
-        cond, uncond = prompts.again(images, x, sigma)
+    def again(images, x, sigma, of):
+        cond, uncond = prompts.again(images, x, sigma, of)
         cond[images > 0] = bad
         return cond, uncond
 
@@ -339,8 +396,9 @@ def test_a_look_that_gives_no_picture_moves_no_bound(bad):
 
 
 def test_the_curve_of_a_report_has_the_bound_that_was_held_against_it():
-    low, high = bounds()
-    prompts = Prompts([strength_at(12), strength_at(200, replay=False), 0.2], [True, False, False], [0, 0, 1])
+    _, high = bounds()
+    strengths = [strength_at(60), strength_at(200, replay=False), 0.2]
+    prompts = Prompts(strengths, [True, False, False], [0, 0, 1], [0.7, 1.0, 1.0])
     watching, _ = watched(prompts)
     found, steps = watching.reports(3), watching.detector.steps
     replay, other, calm = (
@@ -358,10 +416,13 @@ def test_the_curve_of_a_report_has_the_bound_that_was_held_against_it():
     for one in found:
         assert one.steps.outside == (np.array(one.trace.norm) > np.array(one.trace.high)).sum()
     assert replay[:before] == pytest.approx(high, rel=1e-4)
-    assert replay[-1] == pytest.approx(low, rel=1e-4)
+    assert replay[-1] == pytest.approx(lowest(), rel=1e-4)
     assert found[1].verdict == "clear"
     assert other[-1] == pytest.approx(highest(), rel=1e-4)
     assert calm == pytest.approx(high, rel=1e-4)
+    for one in found:
+        for low, step in zip(one.trace.low, steps, strict=True):
+            assert np.log(low) == pytest.approx(float(step.mean[0] - high * step.deviation[0]), abs=1e-4)
 
 
 def test_a_report_says_what_a_look_found_and_what_it_took():
@@ -372,14 +433,14 @@ def test_a_report_says_what_a_look_found_and_what_it_took():
     for one in (suspicious, near):
         assert isinstance(one.second_look, SecondLook)
         assert -1 <= one.second_look.likeness <= 1
-        assert bounds()[0] <= one.second_look.bound <= highest() * 1.001
+        assert lowest() <= one.second_look.bound <= highest() * 1.001
     assert prompts.calls == [[1, 2]] * ONE_LOOK + [[2]] * 2 * ONE_LOOK
 
 
 def test_an_error_in_a_look_ends_the_measurement_and_leaves_the_picture_as_it_is(caplog):
     prompts = Prompts([strength_at(20), 0.2], [True, False], [0, 1])
 
-    def again(images, x, sigma):
+    def again(images, x, sigma, of):
         raise RuntimeError("no such model")
 
     plain = sample(prompts, lambda x, sigma, cond, uncond, eps: eps)
@@ -407,9 +468,9 @@ def test_half_types_are_looked_at_as_well():
     prompts = Prompts([strength_at(20)], [True], [0])
     found = []
 
-    def again(images, x, sigma):
+    def again(images, x, sigma, of):
         found.append(x.dtype)
-        return tuple(one.half() for one in prompts.again(images, x, sigma))
+        return tuple(one.half() for one in prompts.again(images, x, sigma, of))
 
     watching = monitor(1)
 
@@ -424,7 +485,7 @@ def test_half_types_are_looked_at_as_well():
 @pytest.mark.parametrize("mode", ["suppress", "detect"])
 def test_the_loop_reads_back_once_an_evaluation_and_without_likeness_never(mode):
     silent = learned(with_looks=False)
-    for region, sensitivity, waits in ((learned(), 100, EVALUATIONS), (learned(), 9, 0), (silent, 100, 0)):
+    for region, sensitivity, waits in ((learned(), 100, EVALUATIONS), (learned(), 4, 0), (silent, 100, 0)):
         prompts = Prompts([strength_at(20), strength_at(90, replay=False), 2.0, 0.2], [True, False, True, False])
         with HostWaits() as counted:
             watched(prompts, region=region, mode=mode, sensitivity=sensitivity)

@@ -34,6 +34,8 @@ WAYS = {
     "Euler a 30": {"sampler_name": "Euler a", "steps": 30},
     "DPM++ 2M Karras 25": {"sampler_name": "DPM++ 2M", "scheduler": "Karras", "steps": 25},
     "DDIM 20": {"sampler_name": "DDIM"},
+    "DDIM 10": {"sampler_name": "DDIM", "steps": 10},
+    "DPM2 a 20": {"sampler_name": "DPM2 a"},
     "UniPC 12": {"sampler_name": "UniPC", "steps": 12},
     "Euler 10": {"steps": 10},
     "Euler 50": {"steps": 50},

@@ -57,7 +57,7 @@ class Recorder:
         opened, weights = self._opened
         places = sum(map(len, weights)) + torch.arange(len(weights))
         host, x, level = WebUI(), opened.x[places], opened.sigma[places]
-        plain = host.predict(opened, places, x, level, host.no_prompt(opened)).double()
+        plain = host.predict(opened, places, x, level, host.encode(opened, "")).double()
         first = torch.tensor([0])
         again = host.predict(opened, first, opened.x[first], opened.sigma[first])
         count, out = len(weights), self._out.double()

@@ -2,6 +2,7 @@
 
 import os
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from lib_memstab.core.measurement import measure
 from lib_memstab.core.monitor import Settings
 from lib_memstab.lab.attempt import FAULTS
 from lib_memstab.lab.attempts import Play, play
+from lib_memstab.lab.composing import Composed
 from lib_memstab.lab.experiment import PROFILE, load_lab_model
 from lib_memstab.lab.sampling import Job, sample
 
@@ -64,6 +66,23 @@ def test_the_webui_measures_the_paths_that_the_lab_measures_under_a_negative_pro
             assert report.second_look.bound == pytest.approx(ours.second_look.bound, abs=1e-2)
         gaps.append(abs(np.log(np.array(ours.trace.norm) / np.array(report.trace.norm))).max())
     assert max(gaps) < 1e-5
+
+
+def test_the_webui_looks_at_the_parts_of_a_prompt_as_the_lab_does(calibrated, memorized, ordinary):
+    region, joined = profiles.load(PROFILE).modes["txt2img"].region, 0
+    for prompt in (*memorized[:4], ordinary[0]):
+        words = prompt.split()
+        halves = [" ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])]
+        report = calibrated.one(" AND ".join(halves), {"mode": "detect"}).report
+        plan = Play(Job([prompt], [1]), wrap=partial(Composed, parts=[[half] for half in halves]))
+        _, [ours] = play(load_lab_model(), plan, region, Settings("detect"))
+        assert (ours.verdict, ours.extra_evaluations) == (report.verdict, report.extra_evaluations)
+        assert report.score == pytest.approx(ours.score, abs=1e-3)
+        assert (ours.second_look is None) == (report.second_look is None)
+        if ours.second_look is not None:
+            assert report.second_look.likeness == pytest.approx(ours.second_look.likeness, abs=1e-3)
+        joined += ours.extra_evaluations >= 8
+    assert joined > 0
 
 
 def test_jobs_in_a_row_leave_nothing_behind(calibrated, memorized, ordinary):

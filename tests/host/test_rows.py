@@ -5,7 +5,7 @@ import torch
 
 from lib_memstab.core.measurement import measure
 from lib_memstab.host.port import HostError
-from lib_memstab.host.rows import Parts, alpha_at, read
+from lib_memstab.host.rows import Parts, alpha_at, hardest_places, read
 
 ALPHAS = torch.linspace(0.999, 0.005, 1000)
 CPU = torch.device("cpu")
@@ -55,6 +55,10 @@ def test_the_part_that_pulls_hardest_is_told_whatever_its_weight_unless_it_leads
     rows = read(latents(3, 9), torch.ones(9) * 500, out, parts, ALPHAS)
     norm = measure(torch.ones(6), out[:6], out[6:][parts.owner]).update_norm()
     assert torch.equal(rows.hardest, torch.stack([norm[0], norm[1:3].max(), norm[3]]))
+    for images in ([0, 1, 2], [2], [2, 1]):
+        places = hardest_places(rows, parts, torch.tensor(images))
+        assert torch.equal(norm[places], rows.hardest[images])
+        assert parts.owner[places].tolist() == images
     single = Parts.of([[1.0], [1.0]], CPU)
     assert read(latents(3, 4), torch.ones(4) * 500, latents(2, 4), single, ALPHAS).hardest is None
 

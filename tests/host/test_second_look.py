@@ -1,5 +1,6 @@
 """Second looks in the stand-in WebUI: a replay that stays below its bound, with a profile that knows likeness."""
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.region import Likeness
-from lib_memstab.core.second_look import LEVELS
+from lib_memstab.core.second_look import LEVELS, MUCH_RARER, RARER, SUSPICIOUS
 from tests.host import standin
 
 REPLAY, PLAIN, OTHER = "a replay of something", "ordinary prompt 216", "ordinary prompt 202"
@@ -21,9 +22,9 @@ def wide(profile, score, likeness):
     for mode, one in profile.modes.items():
         region = one.region
         bands = tuple(replace(band, likeness=likeness) for band in region.bands)
-        peaks = np.concatenate([np.zeros(region.count - 8), np.full(8, score / 2)])
+        peaks = np.concatenate([np.full(region.count - 8, 0.3 * score), np.full(8, 0.6 * score)])
         region = replace(region, bands=bands, peaks=peaks)
-        assert region.threshold(10) < score < region.threshold(100)
+        assert region.threshold(SUSPICIOUS) < score < region.threshold(100)
         modes[mode] = replace(one, region=region)
     return replace(profile, modes=modes)
 
@@ -71,7 +72,7 @@ def test_a_replay_below_its_bound_is_found_by_a_second_look(looking, equal, samp
 
 
 def test_a_replay_that_is_flagged_by_its_path_gets_no_look(looking):
-    report = report_of(looking, REPLAY, {"mode": "detect", "sensitivity": 5})
+    report = report_of(looking, REPLAY, {"mode": "detect", "sensitivity": 4})
     assert (report.verdict, report.second_look, report.extra_evaluations) == ("flagged", None, 0)
 
 
@@ -82,12 +83,38 @@ def test_what_is_as_alike_as_ordinary_pictures_are_is_left_alone(give):
     assert report.second_look.bound > report.score
 
 
+@pytest.mark.parametrize(("sampler", "match", "rarer"), [("Euler", "exact", RARER), ("LMS", "transfer", MUCH_RARER)])
+def test_by_a_profile_of_other_settings_an_unlike_image_has_to_come_much_farther(give, sampler, match, rarer):
+    extension = give(Likeness(2.9, 0.5))
+    report = report_of(extension, REPLAY, sampler=sampler)
+    [profile] = [profiles.load(path) for path in extension.folder.glob("*.json")]
+    assert report.profile.match == match
+    assert report.second_look.bound == pytest.approx(profile.modes["txt2img"].region.threshold(rarer * 100), rel=1e-4)
+
+
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
 def test_parts_and_negative_prompts_are_looked_at_as_they_are_sampled(looking, sampler):
     assert report_of(looking, f"{PLAIN} AND {REPLAY}", sampler=sampler).verdict == "flagged"
     report = report_of(looking, REPLAY, negative=OTHER, sampler=sampler)
     assert report.verdict == "flagged"
     assert report.second_look is not None
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
+def test_parts_are_looked_at_as_one_text_too(give, monkeypatch, sampler):
+    webui = importlib.import_module("lib_memstab.host.a1111").WebUI
+    asked, encode = [], webui.encode
+
+    def listening(host, params, text):
+        asked.append(text)
+        return encode(host, params, text)
+
+    monkeypatch.setattr(webui, "encode", listening)
+    prompts = [f"{REPLAY} AND {PLAIN} AND {OTHER} :-0.1", PLAIN]
+    looking = give(Likeness(2.0, 0.5))  # so that nothing is flagged for the first look
+    reports = [one.report for one in looking.sample(prompts, DETECT, sampler=sampler)]
+    assert [one.extra_evaluations for one in reports] == [2 * len(LEVELS), 0]
+    assert asked == ["", f"{REPLAY} {PLAIN}"]
 
 
 def test_a_hires_pass_gets_no_look_of_its_own(looking):

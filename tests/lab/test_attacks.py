@@ -1,5 +1,7 @@
 """Attacks on the lab model: wordings, texts moved by noise and by gradients, AND and prompt editing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -133,6 +135,21 @@ def test_an_edited_prompt_is_its_first_text_until_then_and_its_second_afterwards
         torch.testing.assert_close(pictures[until], sample(model, Job(text, [3], steps=STEPS)), atol=2e-3, rtol=1e-3)
     assert not torch.allclose(pictures[2], pictures[0], atol=0.1)
     assert not torch.allclose(pictures[2], pictures[STEPS], atol=0.1)
+
+
+def test_a_memorized_prompt_that_was_cut_in_two_is_found_by_a_look_at_both_halves_as_one_text(tools, monkeypatch):
+    model, judge, regions = tools
+    trial = replace(memorized_trials(load_splits()["tuning"], 1, 7, ("heavy", "medium"))[1], seed=1008)
+    words, again = trial.text.split(), Composed._again
+    halves = [[words[0]], [" ".join(words[1:])]]
+    plan = Play(Job([trial.text], [trial.seed]), wrap=lambda model, monitor: Composed(model, monitor, halves))
+    latents, [found] = play(model, plan, regions["txt2img"], Settings("detect"))
+    assert judge.similarities(latents, [trial])[0] > truth.COPY_THRESHOLD
+    assert found.verdict == "flagged"
+    monkeypatch.setattr(Composed, "_again", lambda *given: again(*given[:-1], "prompt"))
+    _, [without] = play(model, plan, regions["txt2img"], Settings("detect"))
+    assert without.verdict == "clear"
+    assert without.second_look.likeness < found.second_look.likeness - 0.1
 
 
 def test_text_features_in_place_of_prompts_are_what_is_sampled(tools, trials):

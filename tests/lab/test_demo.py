@@ -79,6 +79,17 @@ def test_sheet_curve_and_manifest_are_there(shown):
 
 
 @needs_model
+def test_the_curve_shows_the_profiles_region_whatever_an_image_was_held_against(shown):
+    memorized, ordinary = shown[0]
+    assert memorized.reports["detect"].second_look is not None
+    lab = demonstration.load_lab(JOB)
+    one, other = (demo._bounds(lab, shot, JOB.guidance) for shot in (memorized, ordinary))
+    assert one.high == other.high
+    assert one.low == pytest.approx(ordinary.reports["detect"].trace.low, rel=1e-4)
+    assert memorized.reports["detect"].trace.high[-1] < one.high[-1]
+
+
+@needs_model
 def test_the_table_has_a_line_for_every_picture(shown):
     shots = shown[0]
     lines = demo.table(shots).splitlines()[1:]

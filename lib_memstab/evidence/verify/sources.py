@@ -80,7 +80,9 @@ class LabSource:
         job, monitor = replace(self.job, prompts=prompts, seeds=seeds), None
         if mode != "off":
             rule, rows = RULES[DEFAULT_RULE](self.settings.strength), text_rows(self.lab.model, prompts)
-            monitor = Monitor(self.lab.region, replace(self.settings, mode=mode), rule, job.guidance, rows)
+            calibrated = self.lab.use.match == "exact"
+            settings = replace(self.settings, mode=mode)
+            monitor = Monitor(self.lab.region, settings, rule, job.guidance, rows, calibrated=calibrated)
         pictures = shown_pictures(self.lab.model, sample(self.lab.model, job, monitor))
         reports = (
             [None] * len(prompts) if monitor is None else monitor.reports(len(prompts), self.lab.use, "memstab lab")
