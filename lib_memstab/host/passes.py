@@ -145,7 +145,8 @@ class Pass:
             RULES[DEFAULT_RULE](self.settings.strength),
             self.facts.guidance,
             negative=self.facts.negative,
-            calibrated=self.applied.state == "exact",
+            # img2img begins near its end: it cannot wait for a look to be alike, and carries over well.
+            calibrated=self.applied.state == "exact" or self.facts.mode == "img2img",
         )
 
     def _after(self, params: Any, out: Tensor, guided: Any) -> None:

@@ -67,9 +67,9 @@ def fit(profile: Profile, checkpoint: Checkpoint, channels: int, job: Job) -> Ma
 
 
 def calibrated(job: Job) -> bool:
-    """Whether the lab model's profile is of such ways of sampling as this job."""
+    """Whether a job is judged as one that the lab model's profile is for; img2img always is, as in `host.passes`."""
     profile = load_profile()
-    return fit(profile, profile.checkpoint, profile.latent.channels, job).state == "exact"
+    return job.init is not None or fit(profile, profile.checkpoint, profile.latent.channels, job).state == "exact"
 
 
 def load_splits() -> dict[str, Any]:

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from lib_memstab.core import profile as profiles
+from lib_memstab.core.monitor import Monitor
 from lib_memstab.core.region import Likeness
 from lib_memstab.core.second_look import LEVELS, MUCH_RARER, RARER, SUSPICIOUS
+from lib_memstab.host import passes
 from tests.host import standin
 
 REPLAY, PLAIN, OTHER = "a replay of something", "ordinary prompt 216", "ordinary prompt 202"
@@ -90,6 +92,27 @@ def test_by_a_profile_of_other_settings_an_unlike_image_has_to_come_much_farther
     [profile] = [profiles.load(path) for path in extension.folder.glob("*.json")]
     assert report.profile.match == match
     assert report.second_look.bound == pytest.approx(profile.modes["txt2img"].region.threshold(rarer * 100), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("how", "calibrated"),
+    [
+        ({}, True),
+        ({"sampler": "LMS"}, False),
+        ({"sampler": "LMS", "init_latent": torch.zeros(1, *standin.SHAPE)}, True),
+    ],
+)
+def test_in_img2img_which_begins_near_its_end_it_has_not(extension, monkeypatch, how, calibrated):
+    told = []
+
+    class Listening(Monitor):
+        def __init__(self, *given, **named):
+            told.append(named["calibrated"])
+            super().__init__(*given, **named)
+
+    monkeypatch.setattr(passes, "Monitor", Listening)
+    report_of(extension, PLAIN, **how)
+    assert told == [calibrated]
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
