@@ -182,9 +182,10 @@ class Monitor:
         pull = heat(found.pull)
         new = spread(self.flagged & ~before, pull) > 0
         self.heat = torch.where(new, pull, torch.zeros_like(pull) if self.heat is None else self.heat)
-        centre, once_in_100 = limits.mean.exp(), self._once_in_100
+        centre, comes_back = limits.mean.exp(), torch.full_like(excess, self._once_in_100)
+        comes_back = comes_back if bounds is None else torch.fmin(comes_back, bounds)
         threshold = self.detector.threshold
-        flags = Flags(self.flagged, before, excess, limits.length, centre, limits.deviation, threshold, once_in_100)
+        flags = Flags(self.flagged, before, excess, limits.length, centre, limits.deviation, threshold, comes_back)
         if not self.acts:
             return evaluation.eps
         guided = self.rule.guide(evaluation, flags)

@@ -55,7 +55,8 @@ class Flags:
         centre: path length at the region's centre, at this noise level.
         deviation: the region's standard deviation of the log path length, at this noise level.
         threshold: score from which an image is flagged.
-        once_in_100: score that one ordinary image in 100 reaches, whatever the sensitivity is.
+        comes_back: score from which a steered image's path, begun anew, says that the replay comes back: what one
+            ordinary image in 100 reaches, whatever the sensitivity is, or less where a second look lowers the bound.
     """
 
     flagged: Tensor
@@ -65,7 +66,7 @@ class Flags:
     centre: Tensor
     deviation: Tensor
     threshold: float
-    once_in_100: float
+    comes_back: Tensor
 
 
 @dataclass(frozen=True)
@@ -253,9 +254,10 @@ class Windows(Recalling):
 
     The words and their bindings stay, the caption as a whole is gone (`core.windows`); no guidance at the flag itself.
     The predicted x0 correlates with what the prompt recalls, channel means aside, by no more than `KEPT`.
-    Where the path, begun anew at the flag, goes as far out as one ordinary path in 100 does, a piece of the prompt is
-    enough to recall the picture: then words are read three tokens at a time, and the end is the empty prompt's. Of a
-    prompt with several parts it is the path of the one that pulls hardest, as a replay hides in their mean.
+    Where the path, begun anew at the flag, goes as far out as one ordinary path in 100 does, or beyond the lower bound
+    of an image that still is like its second look, a piece of the prompt is enough to recall the picture: then words
+    are read three tokens at a time, and the end is the empty prompt's. Of a prompt with several parts it is the path of
+    the one that pulls hardest, as a replay hides in their mean.
 
     Without the windows' text the end is swapped instead, and the second time the prompt is the empty one: an embedding
     that fills the prompt has no end to swap, and its words alone may recall the picture.
@@ -287,7 +289,7 @@ class Windows(Recalling):
         if evaluation.hardest is not None:
             norm = torch.maximum(norm, evaluation.hardest)
         length = self._path.update(measured.sigma, norm, measured.valid)
-        outside = flags.before & (length > flags.centre * (flags.once_in_100 * flags.deviation).exp())
+        outside = flags.before & (length > flags.centre * (flags.comes_back * flags.deviation).exp())
         self._again = outside if self._again is None else self._again | outside
         self._path.restart(~flags.before)
         guided = super().guide(evaluation, flags).float()

@@ -328,6 +328,19 @@ def test_others_stay_bit_identical_where_one_is_steered_for_its_look():
     assert not torch.equal(latents[0], untouched[0])
 
 
+def test_a_steered_image_is_held_against_its_lowered_bound_and_others_against_that_of_one_in_100():
+    prompts = Prompts([strength_at(20), strength_at(60, replay=False)], [True, False], [0, 0])
+    watching, told_of = monitor(2, mode="suppress", sensitivity=15), []
+    guide = watching.rule.guide
+    watching.rule.guide = lambda evaluation, flags: told_of.append(flags) or guide(evaluation, flags)
+    sample(prompts, lambda *found: watching.evaluated(*found, again=prompts.again))
+    assert [one.second_look is None for one in watching.reports(2)] == [False, True]
+    like, unlike = torch.stack([flags.comes_back for flags in told_of]).unbind(1)
+    assert like[0] == pytest.approx(lowest())
+    assert (like <= learned().threshold(100)).all()
+    assert unlike.tolist() == pytest.approx([learned().threshold(100)] * EVALUATIONS)
+
+
 def test_a_region_without_likeness_gives_no_looks():
     prompts = Prompts([strength_at(20)], [True], [0])
     [found] = reports(prompts, region=learned(with_looks=False))

@@ -44,7 +44,7 @@ def flags(excess, before=False, length=1.0):
         centre=torch.ones(count),
         deviation=torch.full((count,), 0.02),
         threshold=THRESHOLD,
-        once_in_100=THRESHOLD,
+        comes_back=torch.full((count,), THRESHOLD),
     )
 
 
@@ -131,6 +131,18 @@ def test_a_prompt_whose_pieces_recall_the_picture_is_read_in_glimpses_from_then_
         read = rule.condition(text, rows)
         torch.testing.assert_close(read[1], rows.glimpses[1])
         torch.testing.assert_close(read[[0, 2, 3]], rows.halves[[0, 2, 3]])
+
+
+def test_the_path_of_a_prompt_whose_pieces_recall_the_picture_is_held_against_what_says_that_it_comes_back(read_rows):
+    text, rows = read_rows
+    rule, found = Windows(), flags([9.0] * 4, before=True)
+    excess = evaluation(QUIET).measured.update_norm().log() / found.deviation
+    held = dataclasses.replace(found, comes_back=excess + torch.tensor([-0.1, 0.1, -0.1, 0.1]))
+    rule.guide(evaluation(QUIET), flags([9.0] * 4))
+    rule.guide(evaluation(QUIET, 4.0), held)
+    read = rule.condition(text, rows)
+    torch.testing.assert_close(read[[0, 2]], rows.glimpses[[0, 2]])
+    torch.testing.assert_close(read[[1, 3]], rows.halves[[1, 3]])
 
 
 def test_without_pieces_of_the_prompt_its_end_is_swapped(predictions):
