@@ -19,7 +19,7 @@ import numpy as np
 from lib_memstab.cli import BAD_USE, FINDING, PROGRAM, UseError, add_shared, columns, picture_name
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.merging import merge
-from lib_memstab.core.profile import Calibration, Mode, Profile, ProfileError, check_name
+from lib_memstab.core.profile import STATISTIC, Calibration, Mode, Profile, ProfileError, check_name
 from lib_memstab.settings import TITLE
 from lib_memstab.store import SHIPPED, Store, Stored, profile_files, read_file
 
@@ -111,7 +111,10 @@ def words(told: dict[str, Any]) -> str:
         ("name", told["name"]),
         ("checkpoint", f"{checkpoint['name']} ({known}), {told['prediction']}, {latent['channels']} latent channels"),
         ("made", f"{told['created']} with MemStab {made['memstab']}, torch {made['torch']}, {made['host']}"),
-        ("measured", "{name} of update norms at guidance {reference_guidance}".format(**told["statistic"])),
+        (
+            "measured",
+            "{name} of update norms at guidance {reference_guidance}, over {over}".format(**told["statistic"]),
+        ),
         ("checksum", told["checksum"]),
     ]
     parts = [columns(lines)]
@@ -168,6 +171,10 @@ def _check(args: argparse.Namespace) -> int:
             profile = profiles.from_bytes(data, str(path))
         except ProfileError as error:
             found.append({"file": str(path), "usable": False, "earlier_form": None, "error": str(error)})
+            continue
+        if profile.statistic != STATISTIC:
+            why = f"{path} was made by a MemStab that measured otherwise, and judges nothing: calibrate again"
+            found.append({"file": str(path), "usable": False, "earlier_form": None, "error": why})
             continue
         earlier = data.replace(b"\r\n", b"\n") != profile.to_bytes()
         found.append({"file": str(path), "usable": True, "earlier_form": earlier, "error": None})

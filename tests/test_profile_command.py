@@ -14,7 +14,7 @@ from lib_memstab.core import profile as profiles
 from lib_memstab.core.profile import load
 from lib_memstab.core.region import Likeness
 from tests.core.test_merging import made, two
-from tests.core.test_profile import EARLIER, GOLDEN, PROFILE
+from tests.core.test_profile import EARLIER, GOLDEN, OVER_SIGMA, PROFILE
 from tests.core.test_region import ordinary
 
 HOSTILE = GOLDEN.parent / "hostile" / "nan.json"
@@ -51,10 +51,10 @@ def test_the_shipped_profiles_are_listed(call):
     code, told, _ = call("list")
     assert code == 0
     assert [line.split()[0] for line in told.splitlines()] == ["name", "memstab-lab"]
-    assert "504, 512" in told
+    assert "502, 510" in told
     for arguments in (("list", "--json"), ("--json", "list")):
         entry = json.loads(call(*arguments)[1])[0]
-        assert entry["modes"]["txt2img"] == {"trajectories": 504, "supported": 500}
+        assert entry["modes"]["txt2img"] == {"trajectories": 502, "supported": 500}
         assert entry["error"] is None
 
 
@@ -84,7 +84,7 @@ def test_a_broken_file_is_listed_with_its_reason_and_is_a_finding(call, tmp_path
 def test_a_profile_is_shown_in_words(call):
     code, told, _ = call("show", "memstab-lab")
     assert code == 0
-    for part in ("sha256 f77b19adf3…", "504 trajectories", "CFG 1 to 12", "128x128 pixels", "1 in 1000 at score"):
+    for part in ("sha256 f77b19adf3…", "502 trajectories", "CFG 1 to 12", "128x128 pixels", "1 in 1000 at score"):
         assert part in told
     assert "up to 1 in 500" in told
     assert "second looks  yes" in told
@@ -144,15 +144,28 @@ def test_show_says_whether_there_are_second_looks_and_how_alike_pictures_are(cal
     assert numbers == list(likenesses)
 
 
-def test_every_file_is_checked_and_one_that_is_not_usable_is_a_finding(call):
-    code, told, _ = call("check", GOLDEN, EARLIER)
+def test_every_file_is_checked_and_one_that_is_not_usable_is_a_finding(call, tmp_path):
+    earlier = tmp_path / "earlier.json"
+    content = PROFILE.to_dict()
+    del content["checksum"], content["modes"]["txt2img"]["covered"]["loras"]
+    earlier.write_bytes(profiles._file(content))
+    code, told, _ = call("check", GOLDEN, earlier)
     assert code == 0
-    assert told.splitlines() == [f"{GOLDEN}: OK", f"{EARLIER}: OK, of an earlier form; it is read all the same"]
+    assert told.splitlines() == [f"{GOLDEN}: OK", f"{earlier}: OK, of an earlier form; it is read all the same"]
     code, told, _ = call("check", HOSTILE, GOLDEN, "none.json")
     assert code == 1
     assert ["NaN" in told, f"{GOLDEN}: OK" in told, "none.json cannot be read" in told] == [True, True, True]
-    _, told, _ = call("check", "--json", EARLIER, HOSTILE)
+    _, told, _ = call("check", "--json", earlier, HOSTILE)
     assert [(one["usable"], one["earlier_form"]) for one in json.loads(told)] == [(True, True), (False, None)]
+
+
+def test_a_profile_of_another_statistic_is_a_finding(call):
+    code, told, _ = call("check", GOLDEN, OVER_SIGMA)
+    assert code == 1
+    assert told.splitlines() == [
+        f"{GOLDEN}: OK",
+        f"{OVER_SIGMA} was made by a MemStab that measured otherwise, and judges nothing: calibrate again",
+    ]
 
 
 def test_two_profiles_are_merged_into_a_file(call, halves, tmp_path):

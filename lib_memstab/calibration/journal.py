@@ -20,8 +20,7 @@ from lib_memstab import __version__
 from lib_memstab.calibration.batches import Batch, Sampled
 from lib_memstab.calibration.plan import LOOK_STEPS, Plan
 from lib_memstab.core.files import write_whole
-from lib_memstab.core.measurement import REFERENCE_GUIDANCE
-from lib_memstab.core.profile import Checkpoint
+from lib_memstab.core.profile import STATISTIC, Checkpoint
 from lib_memstab.core.region import GRID
 
 log = logging.getLogger("memstab")
@@ -93,7 +92,7 @@ def open_journal(folder: Path, checkpoint: Checkpoint, plan: Plan) -> Journal:
     """The journal of this calibration of this checkpoint in `folder`; an empty one where the plan is not to resume."""
     beside = ("name", "batch_size", "resume", "pictures")
     same = {name: value for name, value in asdict(plan).items() if name not in beside}
-    facts = [__version__, REFERENCE_GUIDANCE, len(GRID), LOOK_STEPS, asdict(checkpoint), same]
+    facts = [__version__, asdict(STATISTIC), len(GRID), LOOK_STEPS, asdict(checkpoint), same]
     own = folder / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     if not plan.resume:
         shutil.rmtree(own, ignore_errors=True)

@@ -38,6 +38,7 @@ from lib_memstab.calibration.ordinary import SOURCE, best_read, candidates
 from lib_memstab.calibration.plan import Plan
 from lib_memstab.core.calibration import learn, with_likeness
 from lib_memstab.core.profile import (
+    STATISTIC,
     Calibration,
     Checkpoint,
     Covered,
@@ -45,7 +46,6 @@ from lib_memstab.core.profile import (
     Mode,
     Prediction,
     Profile,
-    Statistic,
     Versions,
 )
 from lib_memstab.core.region import Region, RegionError
@@ -237,7 +237,7 @@ def new_profile(
         prediction=prediction,
         created=datetime.date.today().isoformat(),
         versions=Versions(__version__, torch.__version__, host),
-        statistic=Statistic(),
+        statistic=STATISTIC,
         modes=modes,
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lib_memstab.core.profile import Mode, Profile
+from lib_memstab.core.profile import Mode, Profile, ProfileError
 from lib_memstab.core.region import Band, Conditions, FloatArray, Region, at_start
 
 SENSITIVITY = 100
@@ -42,7 +42,15 @@ def reached(region: Region, band: Band) -> NDArray[np.bool_]:
 
 
 def compare(one: Profile, other: Profile) -> dict[Mode, list[BandBounds]]:
-    """The bounds of both for every mode that both have and every band of the first."""
+    """The bounds of both for every mode that both have and every band of the first.
+
+    Raises:
+        ProfileError: if they bound different statistics.
+    """
+    if one.statistic != other.statistic:
+        raise ProfileError(
+            f"{one.name} and {other.name} were made by MemStabs that measured otherwise: calibrate the older one again"
+        )
     shared = [mode for mode in get_args(Mode) if mode in one.modes and mode in other.modes]
     return {mode: _bands(one.modes[mode].region, other.modes[mode].region) for mode in shared}
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib_memstab.core.calibration import learn
-from lib_memstab.core.profile import Calibration, Covered, Mode
+from lib_memstab.core.plain import added
+from lib_memstab.core.profile import Calibration, Covered, Mode, Over
 from lib_memstab.core.region import GRID, MIN_TRAJECTORIES, Conditions, FloatArray
 
 SAME = 0.6
@@ -54,6 +55,7 @@ class Lesson:
         prompt: a digest of the prompt; which words it had cannot be told from it.
         sketch: its latents, small and rough (`sketch_of`); empty where a picture it was made from would tell.
         day: YYYY-MM-DD.
+        over: along what the path was walked.
     """
 
     mode: Mode
@@ -68,6 +70,7 @@ class Lesson:
     prompt: str
     sketch: str
     day: str
+    over: Over = added("sigma")
 
     def levels(self) -> FloatArray:
         """Log noise levels of the path."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib_memstab.core.profile import Checkpoint, Mode, Profile
+from lib_memstab.core.profile import STATISTIC, Checkpoint, Mode, Profile
 from lib_memstab.core.report import MatchState
 
 
@@ -38,9 +38,9 @@ def match(
 ) -> Match:
     """How well `profile` fits a job; `channels` and `size` (height, width) are those of its latents.
 
-    "none": other latent channels, another checkpoint, or no region for the mode. "transfer": the same checkpoint, but
-    sampled otherwise than the calibration or with other LoRAs, or known by name only because one side has no hash.
-    Else "exact".
+    "none": other latent channels, another checkpoint, another statistic, or no region for the mode. "transfer": the
+    same checkpoint, but sampled otherwise than the calibration or with other LoRAs, or known by name only because one
+    side has no hash. Else "exact".
     """
     own = profile.checkpoint
     if channels != profile.latent.channels:
@@ -48,6 +48,8 @@ def match(
     hashed = own.sha256 is not None and checkpoint.sha256 is not None
     if not is_of(profile, checkpoint):
         return Match("none", f"{profile.name} was calibrated on {own.name}, which is not the loaded checkpoint.")
+    if profile.statistic != STATISTIC:
+        return Match("none", f"{profile.name} was made by a MemStab that measured otherwise.")
     calibration = profile.modes.get(mode)
     if calibration is None:
         return Match("none", f"{profile.name} was not calibrated for {mode}.")

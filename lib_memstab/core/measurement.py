@@ -7,6 +7,7 @@ conditional and unconditional noise predictions, delta = eps_c - eps_u, w a guid
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,38 +61,52 @@ def measure(sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor) -> Measurement:
     return Measurement(noise, parts[0], parts[1], parts[2], finite, finite & (noise > 0) & (parts[2] > 0))
 
 
+class _Way(NamedTuple):
+    """How far images have come, all [B]: see `PathLength`. `step` is the last one, which ends at `place`."""
+
+    walked: Tensor
+    unit: Tensor
+    step: Tensor
+    place: Tensor
+    norm: Tensor
+
+
 class PathLength:
     """Length of the path walked so far through noise levels, relative to that of noise of unit norm, per image.
 
-    L(i) = [sum_{j<i} n_j (sigma_j - sigma_{j+1})+ + c sigma_i n_i] / [the same with n = 1], n the update norm and
-    c = 1/4 the share of the way ahead that the current norm stands for. Midpoints, repeated and rising noise levels
-    (two-stage samplers, restarts) add nothing but their own descent.
+    L(i) = [sum_{j<i} (n_j + n_{j+1}) / 2 (t_j - t_{j+1})+ + c t_i n_i] / [the same with n = 1], n the update norm, t
+    the square root of sigma, and c = 1/4 the share of the way ahead that the current norm stands for. Over sigma itself
+    nearly three quarters of a path of 20 steps are over after five, and prompts differ most at the first.
+
+    Rising noise levels (restarts) add nothing. A level that is evaluated twice in a row counts once, by the smaller
+    norm: a sampler of two stages comes back to it with a picture that it has moved too far, where every prompt pulls.
     """
 
     AHEAD = 0.25
+    SAME = 1e-4
+    """Noise levels that differ by no more than this share of them are the same one."""
 
     def __init__(self) -> None:
-        self._walked: Tensor | None = None
-        self._unit: Tensor | None = None
-        self._sigma: Tensor | None = None
-        self._norm: Tensor | None = None
+        self._way: _Way | None = None
 
     def update(self, sigma: Tensor, norm: Tensor, valid: Tensor) -> Tensor:
         """Take one evaluation (`sigma`, `norm`, `valid` [B]); L [B]. Rows that are not valid keep their path."""
-        norm, sigma = torch.where(valid, norm, torch.ones_like(norm)), torch.where(valid, sigma, torch.ones_like(sigma))
-        if self._walked is None or self._unit is None or self._sigma is None or self._norm is None:
-            self._walked, self._unit = torch.zeros_like(norm), torch.zeros_like(norm)
-            self._sigma, self._norm = sigma, norm
-        descent = torch.where(valid, (self._sigma - sigma).clamp(min=0), torch.zeros_like(sigma))
-        self._walked = self._walked + self._norm * descent
-        self._unit = self._unit + descent
-        self._sigma, self._norm = torch.where(valid, sigma, self._sigma), torch.where(valid, norm, self._norm)
-        ahead = self.AHEAD * self._sigma
-        return (self._walked + ahead * self._norm) / (self._unit + ahead)
+        zero, one = torch.zeros_like(norm), torch.ones_like(norm)
+        norm, place = torch.where(valid, norm, one), torch.where(valid, sigma, one).sqrt()
+        way = self._way or _Way(zero, zero, zero, place, norm)
+        again = valid & ((way.place - place).abs() <= self.SAME / 2 * way.place)
+        norm = torch.where(again, torch.minimum(norm, way.norm), norm)
+        step = torch.where(again, way.step, torch.where(valid, (way.place - place).clamp(min=0), zero))
+        # Either one more step is walked, or the norm at the last one's end is known better.
+        walked = way.walked + step / 2 * torch.where(again, norm - way.norm, norm + way.norm)
+        unit = way.unit + torch.where(again, zero, step)
+        place, norm = torch.where(valid, place, way.place), torch.where(valid, norm, way.norm)
+        self._way = _Way(walked, unit, step, place, norm)
+        ahead = self.AHEAD * place
+        return (walked + ahead * norm) / (unit + ahead)
 
     def restart(self, rows: Tensor) -> None:
         """Begin anew at the next evaluation, for these rows, bool [B]."""
-        if self._walked is not None and self._unit is not None and self._sigma is not None:
-            zero = torch.zeros_like(self._walked)
-            self._walked, self._unit = torch.where(rows, zero, self._walked), torch.where(rows, zero, self._unit)
-            self._sigma = torch.where(rows, zero, self._sigma)
+        if self._way is not None:
+            walked, unit, step, place = (torch.where(rows, torch.zeros_like(part), part) for part in self._way[:-1])
+            self._way = _Way(walked, unit, step, place, self._way.norm)

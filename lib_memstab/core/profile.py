@@ -31,6 +31,7 @@ MAX_BYTES = 1 << 20
 
 Mode = Literal["txt2img", "img2img"]
 Prediction = Literal["epsilon", "v_prediction"]
+Over = Literal["sigma", "square root of sigma"]
 
 _WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?: *\..*)?", re.ASCII | re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -85,14 +86,22 @@ class Versions:
 
 @dataclass(frozen=True)
 class Statistic:
-    """What the regions bound: the path length of update norms, measured at this guidance scale."""
+    """What the regions bound: the path length of update norms, measured at this guidance scale.
+
+    `over`: along what the path is walked. What is measured now is `STATISTIC`; other profiles judge nothing.
+    """
 
     name: Literal["path length"] = "path length"
     reference_guidance: float = REFERENCE_GUIDANCE
+    over: Over = added("sigma")
 
     def __post_init__(self) -> None:
         if not 1 <= self.reference_guidance <= 100:
             raise ProfileError("the statistic's reference guidance is a number from 1 to 100")
+
+
+STATISTIC = Statistic(over="square root of sigma")
+"""What this version measures, and bounds by a profile that is of the same."""
 
 
 @dataclass(frozen=True)

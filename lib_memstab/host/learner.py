@@ -28,7 +28,7 @@ from lib_memstab.core.lessons import (
     sound_sketch,
 )
 from lib_memstab.core.plain import PlainDataError, from_plain, parse_object, to_plain
-from lib_memstab.core.profile import Calibration, Checkpoint, Mode, Profile, ProfileError
+from lib_memstab.core.profile import STATISTIC, Calibration, Checkpoint, Mode, Profile, ProfileError
 from lib_memstab.core.region import GRID, Conditions, RegionError
 from lib_memstab.host.facts import Taught
 from lib_memstab.host.matching import looked_twice
@@ -165,7 +165,7 @@ class Learner:
             lines = path.read_bytes().splitlines() if path.exists() else []
             found = [lesson for line in lines if (lesson := _lesson(line)) is not None]
             if len(found) < len(lines):
-                log.warning("MemStab left out %d lines of %s that cannot be read", len(lines) - len(found), path)
+                log.warning("MemStab left out %d lines of %s that cannot be used", len(lines) - len(found), path)
                 self._write(path, found)
             self._known[path] = found
         return self._known[path]
@@ -208,6 +208,7 @@ def lessons_of(taught: Taught) -> list[Lesson]:
                 prompt=digest(facts.prompts[image]),
                 sketch="" if taught.latents is None else sketch_of(taught.latents[image]),
                 day=day,
+                over=STATISTIC.over,
             )
         )
     return found
@@ -221,7 +222,7 @@ def _lesson(line: bytes) -> Lesson | None:
         return None
     length = len(lesson.path)
     fits = length > 0 and 0 <= lesson.offset <= len(GRID) - length and np.isfinite(lesson.path).all()
-    return lesson if fits and sound_sketch(lesson.sketch) else None
+    return lesson if fits and lesson.over == STATISTIC.over and sound_sketch(lesson.sketch) else None
 
 
 def _lines(lessons: Sequence[Lesson]) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from lib_memstab.core.lessons import SOURCE
 from lib_memstab.core.matching import Match, is_of, match
-from lib_memstab.core.measurement import REFERENCE_GUIDANCE
-from lib_memstab.core.profile import Checkpoint, Mode, Profile
+from lib_memstab.core.profile import STATISTIC, Checkpoint, Mode, Profile
 from lib_memstab.core.region import Region
 from lib_memstab.core.report import AUTOMATIC
 from lib_memstab.host.facts import Applied, PassFacts
@@ -59,6 +58,7 @@ def looked_twice(stored: Sequence[Stored], checkpoint: Checkpoint, channels: int
         (one.own, one.profile.created, calibration.region)
         for one in stored
         if one.profile is not None and is_of(one.profile, checkpoint) and one.profile.latent.channels == channels
+        if one.profile.statistic == STATISTIC
         for own_mode, calibration in one.profile.modes.items()
         if own_mode == mode and calibration.covered.prompts != SOURCE and not calibration.covered.loras
         if calibration.region.looks_twice(False) or calibration.region.looks_twice(True)
@@ -67,8 +67,6 @@ def looked_twice(stored: Sequence[Stored], checkpoint: Checkpoint, channels: int
 
 
 def _match(profile: Profile, facts: PassFacts, checkpoint: Checkpoint) -> Match:
-    if profile.statistic.reference_guidance != REFERENCE_GUIDANCE:
-        return Match("none", f"{profile.name} was measured at another reference guidance; re-calibrate")
     return match(
         profile,
         checkpoint=checkpoint,

@@ -7,7 +7,17 @@ import pytest
 
 from lib_memstab.core.calibration import learn
 from lib_memstab.core.comparing import compare
-from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Profile, Statistic, Versions
+from lib_memstab.core.profile import (
+    STATISTIC,
+    Calibration,
+    Checkpoint,
+    Covered,
+    Latent,
+    Profile,
+    ProfileError,
+    Statistic,
+    Versions,
+)
 from lib_memstab.core.region import GRID, Conditions
 
 
@@ -24,7 +34,7 @@ def profile(name, shift=0.0, guidance=(7.0,), negative=False, modes=("txt2img", 
         "epsilon",
         "2026-01-01",
         Versions("0", "2", "test"),
-        Statistic(),
+        STATISTIC,
         dict.fromkeys(modes, calibration),
     )
 
@@ -52,3 +62,8 @@ def test_only_modes_that_both_have_are_compared():
     assert set(compare(profile("a"), profile("b", modes=("img2img",)))) == {"img2img"}
     other = profile("b")
     assert compare(profile("a", modes=("txt2img",)), replace(other, modes={"img2img": other.modes["img2img"]})) == {}
+
+
+def test_bounds_of_different_statistics_are_not_compared():
+    with pytest.raises(ProfileError, match="a and b were made by MemStabs that measured otherwise"):
+        compare(profile("a"), replace(profile("b"), statistic=Statistic()))

@@ -1,11 +1,11 @@
 """Whether a profile applies to a job, and the reason it gives."""
 
-import dataclasses
+from dataclasses import replace
 
 import pytest
 
 from lib_memstab.core.matching import match
-from lib_memstab.core.profile import Calibration, Checkpoint
+from lib_memstab.core.profile import STATISTIC, Calibration, Checkpoint
 from tests.core.test_profile import COVERED, PROFILE, REGION
 
 JOB = {
@@ -60,9 +60,15 @@ def test_what_a_profile_is_not_for(change, reason):
     assert reason in found.reason
 
 
+@pytest.mark.parametrize("statistic", [replace(STATISTIC, over="sigma"), replace(STATISTIC, reference_guidance=15)])
+def test_a_profile_of_another_statistic_judges_nothing(statistic):
+    found = match(replace(PROFILE, statistic=statistic), **JOB)
+    assert (found.state, found.reason) == ("none", f"{PROFILE.name} was made by a MemStab that measured otherwise.")
+
+
 def test_the_loras_of_the_calibration_belong_to_it():
-    covered = dataclasses.replace(COVERED, loras=("ink wash",))
-    profile = dataclasses.replace(PROFILE, modes={"txt2img": Calibration(REGION, covered)})
+    covered = replace(COVERED, loras=("ink wash",))
+    profile = replace(PROFILE, modes={"txt2img": Calibration(REGION, covered)})
     assert match(profile, **JOB, loras=("ink wash",)).state == "exact"
     without = match(profile, **JOB)
     assert without.state == "transfer"

@@ -74,13 +74,34 @@ def test_unit_norms_have_length_one():
 
 
 def test_path_length_follows_its_formula():
-    walked = 1.2 * 7 + 1.1 * 4 + 0.25 * 3 * 0.9
-    assert path_of([14.0, 7.0, 3.0], [1.2, 1.1, 0.9]) == pytest.approx(walked / (7 + 4 + 0.25 * 3))
+    walked = (1.2 + 1.1) / 2 * 1 + (1.1 + 0.9) / 2 * 1 + 0.25 * 2 * 0.9
+    assert path_of([16.0, 9.0, 4.0], [1.2, 1.1, 0.9]) == pytest.approx(walked / (1 + 1 + 0.25 * 2))
 
 
-def test_repeated_and_rising_noise_levels_add_no_way():
-    plain = path_of([14.0, 7.0, 3.0], [1.2, 1.1, 0.9])
-    assert path_of([14.0, 7.0, 7.0, 3.0], [1.2, 5.0, 1.1, 0.9]) == pytest.approx(plain)
+@pytest.mark.parametrize("norms", [(1.2, 5.0, 1.1, 0.9), (1.2, 1.1, 5.0, 0.9), (1.2, 1.1, 1.1, 0.9)])
+@pytest.mark.parametrize("second", [9.0, 9.0 * (1 + 5e-5), 9.0 * (1 - 5e-5)])
+def test_a_noise_level_that_is_evaluated_twice_counts_once_by_the_smaller_norm(norms, second):
+    plain = path_of([16.0, 9.0, 4.0], [1.2, 1.1, 0.9])
+    assert path_of([16.0, 9.0, second, 4.0], norms) == pytest.approx(plain, rel=1e-4)
+
+
+def test_a_noise_level_that_is_evaluated_twice_counts_once_where_the_path_ends_too():
+    assert path_of([16.0, 9.0, 9.0], [1.2, 5.0, 1.1]) == pytest.approx(path_of([16.0, 9.0], [1.2, 1.1]))
+
+
+def test_noise_levels_that_rise_add_no_way():
+    walked = (1.2 + 1.1) / 2 * 2 + (1.4 + 0.9) / 2 * 2 + 0.25 * 1 * 0.9
+    assert path_of([16.0, 4.0, 9.0, 1.0], [1.2, 1.1, 1.4, 0.9]) == pytest.approx(walked / (2 + 2 + 0.25))
+
+
+def test_a_path_that_begins_anew_forgets_what_it_walked():
+    levels, norms = torch.tensor([[16.0, 16.0], [9.0, 9.0], [4.0, 4.0], [1.0, 1.0]]), [2.0, 2.0, 1.1, 0.9]
+    path, valid = PathLength(), torch.tensor([True, True])
+    for place, (sigma, norm) in enumerate(zip(levels, norms, strict=True)):
+        length = path.update(sigma, torch.full((2,), norm), valid)
+        if place == 1:
+            path.restart(torch.tensor([True, False]))
+    assert length.tolist() == pytest.approx([path_of([4.0, 1.0], norms[2:]), path_of([16.0, 9.0, 4.0, 1.0], norms)])
 
 
 def test_a_row_that_is_not_valid_leaves_its_path_as_it_was():

@@ -11,6 +11,7 @@ import pytest
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.measurement import REFERENCE_GUIDANCE
 from lib_memstab.core.profile import (
+    STATISTIC,
     Calibration,
     Checkpoint,
     Covered,
@@ -30,8 +31,8 @@ hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN, EARLIER, UNLOOKED = (
-    ROOT / "tests" / "golden" / f"{name}.json" for name in ("profile", "profile-earlier", "profile-without-likeness")
+GOLDENS = GOLDEN, EARLIER, UNLOOKED, OVER_SIGMA = tuple(
+    ROOT / "tests" / "golden" / f"profile{form}.json" for form in ("", "-earlier", "-without-likeness", "-over-sigma")
 )
 SHA256 = "0123456789abcdef" * 4
 
@@ -65,7 +66,7 @@ PROFILE = Profile(
     prediction="epsilon",
     created="2026-01-31",
     versions=Versions("0.1.0", "2.1.2", "WebUI v1.10.1"),
-    statistic=Statistic(reference_guidance=15.0),
+    statistic=STATISTIC,
     modes={"txt2img": Calibration(REGION, COVERED)},
 )
 finite = st.floats(-1e6, 1e6)
@@ -114,7 +115,9 @@ PROFILES = st.builds(
     prediction=st.sampled_from(["epsilon", "v_prediction"]),
     created=st.dates().map(lambda day: day.isoformat()),
     versions=versions,
-    statistic=st.builds(Statistic, reference_guidance=st.floats(1, 100)),
+    statistic=st.builds(
+        Statistic, reference_guidance=st.floats(1, 100), over=st.sampled_from(["sigma", "square root of sigma"])
+    ),
     modes=st.dictionaries(st.sampled_from(["txt2img", "img2img"]), calibrations(), min_size=1),
 )
 
@@ -226,14 +229,14 @@ def test_a_file_of_the_earlier_form_is_as_strictly_read(tmp_path):
 
 
 def test_a_checksum_is_over_the_files_content_whatever_its_form():
-    for path in (GOLDEN, EARLIER, UNLOOKED):
+    for path in GOLDENS:
         content = json.loads(path.read_bytes())
         stated = content.pop("checksum")
         plain = json.dumps(content, sort_keys=True, separators=(",", ":"))
         assert profiles.hashlib.sha256(plain.encode()).hexdigest() == stated
 
 
-@pytest.mark.parametrize("path", [GOLDEN, EARLIER, UNLOOKED], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
 def test_the_golden_files_follow_the_published_schema(path):
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((ROOT / "profiles" / "profile.schema.json").read_text("utf-8"))
@@ -247,7 +250,14 @@ def test_the_golden_files_follow_the_published_schema(path):
 
 
 def test_the_statistic_is_measured_at_the_reference_guidance():
-    assert Statistic().reference_guidance == REFERENCE_GUIDANCE
+    assert STATISTIC.reference_guidance == REFERENCE_GUIDANCE
+
+
+@pytest.mark.parametrize("path", [EARLIER, UNLOOKED, OVER_SIGMA], ids=lambda path: path.stem)
+def test_a_file_that_does_not_say_along_what_the_path_is_walked_means_sigma(path):
+    assert b'"over"' not in path.read_bytes()
+    assert load(path).statistic.over == "sigma"
+    assert load(path).statistic != STATISTIC
 
 
 def test_every_field_is_described_in_the_schema():
@@ -284,6 +294,7 @@ def test_every_field_is_described_in_the_schema():
         (lambda content: content.update(prediction="x0"), "'prediction' should be 'epsilon' or 'v_prediction'"),
         (lambda content: content.update(created="2026-02-30"), "YYYY-MM-DD"),
         (lambda content: content["statistic"].update(name="magnitude"), "'statistic.name' should be 'path length'"),
+        (lambda content: content["statistic"].update(over="time"), "'statistic.over' should be 'sigma' or"),
         (lambda content: content.update(modes={}), "at least one of"),
         (lambda content: content["modes"].update(inpaint={}), "should be 'txt2img' or 'img2img'"),
         (lambda content: region_of(content)["bands"][0]["mean"].append(1), "a mean and deviation per noise level"),

@@ -329,7 +329,7 @@ def test_others_stay_bit_identical_where_one_is_steered_for_its_look():
 
 
 def test_a_steered_image_is_held_against_its_lowered_bound_and_others_against_that_of_one_in_100():
-    prompts = Prompts([strength_at(20), strength_at(60, replay=False)], [True, False], [0, 0])
+    prompts = Prompts([strength_at(20), 1.0], [True, False], [0, 0])
     watching, told_of = monitor(2, mode="suppress", sensitivity=15), []
     guide = watching.rule.guide
     watching.rule.guide = lambda evaluation, flags: told_of.append(flags) or guide(evaluation, flags)

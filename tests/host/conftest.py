@@ -10,7 +10,7 @@ import torch
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.calibration import Recorder, learn
 from lib_memstab.core.measurement import measure
-from lib_memstab.core.profile import Calibration, Checkpoint, Covered, Latent, Profile, Statistic, Versions
+from lib_memstab.core.profile import STATISTIC, Calibration, Checkpoint, Covered, Latent, Profile, Versions
 from lib_memstab.core.region import Conditions
 from lib_memstab.core.report import ImageReport
 from lib_memstab.host import matching, tap
@@ -60,7 +60,7 @@ def profile_of(hooks, callbacks):
         prediction="epsilon",
         created="2026-01-01",
         versions=Versions("0", torch.__version__, "stand-in"),
-        statistic=Statistic(),
+        statistic=STATISTIC,
         modes=modes,
     )
 

@@ -8,7 +8,7 @@ import torch
 
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.lessons import EACH, FEWEST, SOURCE
-from lib_memstab.core.profile import Checkpoint, Latent, ProfileError
+from lib_memstab.core.profile import Checkpoint, Latent, ProfileError, Statistic
 from lib_memstab.core.region import Likeness
 from lib_memstab.host import learner as learning
 from lib_memstab.host import wording
@@ -117,9 +117,18 @@ def test_lessons_outlive_the_program_and_a_power_cut(learns, caplog):
 
 
 @pytest.mark.parametrize(
-    "change", [{"offset": 39}, {"offset": -1}, {"path": []}, {"sketch": "%"}, {"mode": "video"}, {"size": [1]}]
+    "change",
+    [
+        {"offset": 39},
+        {"offset": -1},
+        {"path": []},
+        {"sketch": "%"},
+        {"mode": "video"},
+        {"size": [1]},
+        {"over": "sigma"},
+    ],
 )
-def test_a_line_that_was_tampered_with_is_left_out(learns, change):
+def test_a_line_that_was_tampered_with_or_measured_otherwise_is_left_out(learns, change):
     generate(learns, 2)
     first, second = file(learns).read_text().splitlines()
     file(learns).write_text(json.dumps({**json.loads(first), **change}) + "\n" + second + "\n")
@@ -259,6 +268,7 @@ def test_without_a_calibration_that_looked_twice_nothing_is_known_of_it(judged, 
     [
         {"checkpoint": Checkpoint("stand-in", "cd" * 32)},
         {"latent": Latent(16)},
+        {"statistic": Statistic()},
         {"loras": ("style",)},
         {"prompts": SOURCE},
         {"modes": "img2img"},

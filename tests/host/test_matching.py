@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lib_memstab.core import profile as profiles
-from lib_memstab.core.profile import Checkpoint
+from lib_memstab.core.profile import Checkpoint, Statistic
 from lib_memstab.core.report import AUTOMATIC
 from lib_memstab.host.facts import PassFacts
 
@@ -50,6 +50,15 @@ def test_a_missing_mode_says_what_to_do(choose, extension, made):
     found = choose(replace(FACTS, mode="img2img"), OWN, AUTOMATIC)
     assert found.profile is None
     assert found.reason.startswith("stand-in was not calibrated for img2img; click Calibrate")
+
+
+def test_a_profile_that_was_measured_otherwise_judges_nothing_and_says_what_to_do(choose, extension, made):
+    extension.store.save(replace(made.profile, statistic=Statistic()))
+    for wanted in (AUTOMATIC, "stand-in"):
+        found = choose(FACTS, OWN, wanted)
+        assert (found.profile, found.state) == (None, "none")
+        assert found.reason.startswith("stand-in was made by a MemStab that measured otherwise")
+    assert choose(FACTS, OWN, AUTOMATIC).reason.endswith("or POST /memstab/v1/calibrate")
 
 
 def test_broken_files_are_named_and_harm_nothing(choose, extension):
