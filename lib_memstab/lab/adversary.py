@@ -8,9 +8,11 @@ others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,9 +45,9 @@ class Lessons:
 
 @dataclass(frozen=True)
 class Watch:
-    """What an attacker knows of the defence: mean and deviation of the log path length [2, K] over log sigma [K].
+    """What an attacker knows of the defence: the usual log update norm, and the deviation of the log path length.
 
-    `threshold` is the score an image is flagged from.
+    `table` has both, [2, K], over log sigma [K]; `threshold` is the score an image is flagged from.
     """
 
     log_sigma: Tensor
@@ -53,16 +55,24 @@ class Watch:
     threshold: float
 
     @classmethod
-    def of(cls, region: Region, sensitivity: float, guidance: float) -> Watch:
-        """A region's, for pictures that begin in pure noise, without a negative prompt."""
-        tables = torch.as_tensor(region.tables(guidance)[1][-1], dtype=torch.float32)
+    def of(cls, model: LabModel, region: Region, sensitivity: float, guidance: float, ordinary: Sequence[str]) -> Watch:
+        """A region's, for pictures that begin in pure noise, without a negative prompt.
+
+        What is usual the attacker learns of some `ordinary` prompts, of the kind that the region is of. A path is an
+        average of what came before, so its centre says little of a single step's norm, which rises towards the end.
+        """
+        deviation = torch.as_tensor(region.tables(guidance)[1][-1, 1], dtype=torch.float32)
         grid = torch.as_tensor(region.log_sigma, dtype=torch.float32)
-        return cls(grid, tables, region.threshold(sensitivity))
+        notes = _noted(model, Job(list(ordinary), list(range(len(ordinary)))))
+        norms = [measure(sigma, cond, uncond).update_norm().log().mean() for _, sigma, cond, uncond in notes]
+        levels = [math.log(float(sigma[0])) for _, sigma, _, _ in notes]
+        usual = np.interp(grid.numpy(), levels[::-1], torch.stack(norms).numpy()[::-1])
+        return cls(grid, torch.stack([torch.from_numpy(usual).float(), deviation]), region.threshold(sensitivity))
 
     def excess(self, sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor) -> Tensor:
-        """Deviations [N] of the log update norm above the region's centre: where every one is low, the path is."""
-        mean, deviation = interpolate(self.log_sigma, self.table.expand(len(sigma), -1, -1), sigma)
-        return (measure(sigma, eps_cond, eps_uncond).update_norm().clamp(min=1e-6).log() - mean) / deviation
+        """Deviations [N] of the log update norm above what is usual: where every one is low, the path is."""
+        usual, deviation = interpolate(self.log_sigma, self.table.expand(len(sigma), -1, -1), sigma)
+        return (measure(sigma, eps_cond, eps_uncond).update_norm().clamp(min=1e-6).log() - usual) / deviation
 
 
 def lessons_of_picture(
@@ -95,12 +105,17 @@ class _Notes:
         return eps
 
 
+def _noted(model: LabModel, job: Job) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """x, sigma, and both predictions at each evaluation of a job, sampled without MemStab."""
+    notes = _Notes()
+    sample(model, job, notes)
+    return notes.rows
+
+
 def lessons_of_prompt(model: LabModel, prompt: str, seeds: Sequence[int]) -> Lessons:
     """The prompt's own predictions along its own trajectories, sampled without MemStab: no picture is needed."""
-    notes = _Notes()
-    job = Job([prompt] * len(seeds), list(seeds))
-    sample(model, job, notes)
-    x, sigma, cond, uncond = (torch.cat(column) for column in zip(*notes.rows, strict=True))
+    notes = _noted(model, Job([prompt] * len(seeds), list(seeds)))
+    x, sigma, cond, uncond = (torch.cat(column) for column in zip(*notes, strict=True))
     return Lessons(x, sigma, cond, uncond, torch.ones(x.shape[-2:]))
 
 

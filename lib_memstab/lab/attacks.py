@@ -22,6 +22,7 @@ from lib_memstab.lab.attempt import COPY_NOISE, FAULTS, Attempt, Knows
 from lib_memstab.lab.attempts import Play, attempts, carried
 from lib_memstab.lab.composing import Composed, Edited
 from lib_memstab.lab.corpus import Corpus, scene_of
+from lib_memstab.lab.experiment import load_splits
 from lib_memstab.lab.figures import Judge
 from lib_memstab.lab.sampling import Job, sample
 from lib_memstab.lab.sd1_layout import LabModel
@@ -35,6 +36,9 @@ NOISES = (0.1, 0.3, 0.6)
 DRAWS = 4
 LESSONS = 160
 """Noisy copies of the picture that an inversion learns from: eight at each noise level of the sampler."""
+
+USUAL = 24
+"""Ordinary prompts of which an attacker learns what update norms are usual."""
 
 OTHER_SEEDS = 500_000
 """What is added to a seed where an attacker samples for himself."""
@@ -165,7 +169,7 @@ def _inverted(
     """
     found: list[Attempt] = []
     region, model, first = regions["txt2img"], judge.model, trials[0]
-    watch = Watch.of(region, settings.sensitivity, Job.guidance)
+    watch = Watch.of(model, region, settings.sensitivity, Job.guidance, load_splits()["calibration"][:USUAL])
     if holds_picture:
         place = next(index for index, pair in enumerate(judge.pairs) if pair == first.pair)
         chance = torch.Generator().manual_seed(first.seed)

@@ -61,7 +61,7 @@ def test_gradients_lower_the_loss_against_a_picture_and_the_penalty_lowers_the_e
     start = model.encode_prompts([trials[0].text])[0]
     chance = torch.Generator().manual_seed(1)
     lessons = lessons_of_picture(model, judge.references[0], judge.masks[0], 40, chance)
-    watch = Watch.of(regions["txt2img"], 100.0, Job.guidance)
+    watch = Watch.of(model, regions["txt2img"], 100.0, Job.guidance, load_splits()["calibration"][:4])
 
     def told(text):
         with torch.no_grad():
@@ -74,6 +74,16 @@ def test_gradients_lower_the_loss_against_a_picture_and_the_penalty_lowers_the_e
     )
     assert told(plain)[0] < told(start)[0]
     assert told(hidden)[1] < told(plain)[1]
+
+
+def test_what_an_attacker_takes_for_usual_is_what_other_ordinary_prompts_do_at_every_noise_level(tools):
+    model, _, regions = tools
+    prompts = load_splits()["calibration"]
+    watch = Watch.of(model, regions["txt2img"], 100.0, Job.guidance, prompts[:24])
+    seen = [lessons_of_prompt(model, prompt, [seed]) for seed, prompt in enumerate(prompts[24:40])]
+    excess = torch.stack([watch.excess(one.sigma, one.wanted, one.uncond) for one in seen])
+    assert excess.shape == (16, Job.steps)
+    assert excess.mean(0).abs().max() < watch.threshold / 2
 
 
 def test_an_attacker_who_is_shy_of_second_looks_makes_them_less_alike(tools, trials):
