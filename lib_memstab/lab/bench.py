@@ -77,7 +77,8 @@ def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
     fits, ordinary_features = judge.fits(plain.plain.latents, ordinary)
     fits_touched, _ = judge.fits(plain.after, ordinary)
     first = np.array([report.steps.first_outside or 0 for report in watched.plain.reports])[copied & watched.flagged]
-    _, other = judge.similarities(plain.plain.latents, ordinary)
+    other, hard_other = (judge.similarities(run.plain.latents, run.trials)[1] for run in (plain, rare))
+    replayed = hard_other > truth.COPY_THRESHOLD
     return {
         "cell": cell.name,
         "split": plan.split,
@@ -87,6 +88,7 @@ def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
                 "ordinary": plain.plain.excess,
                 "ordinary that are no copies": plain.plain.excess[:, other <= truth.COPY_THRESHOLD],
                 "hard": rare.plain.excess,
+                "hard that are no copies": rare.plain.excess[:, ~replayed],
             },
         ),
         "flagged": {
@@ -111,6 +113,7 @@ def run_cell(cell: Cell, plan: Plan) -> dict[str, Any]:
         "fits_ordinary": float(fits.mean()),
         "fits_ordinary_after": float(fits_touched.mean()),
         "other_ordinary": int((other > truth.COPY_THRESHOLD).sum()),
+        "other_hard": [int((replayed & rare.flagged).sum()), int(replayed.sum())],
         "distance": _distances(features[copied], ordinary_features),
         "identical": _untouched_are_identical(model, cell, ordinary[:32], region, plan),
         "similarity": {

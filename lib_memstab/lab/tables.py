@@ -112,7 +112,11 @@ def _detection(result: dict[str, Any]) -> str:
         )
     steps = ", ".join(f"{count} at step {step}" for step, count in enumerate(result["step_of_flag"]) if count)
     head = [f"detection, {result['cell']} (steps, against)", "AUC [95 %]", "TPR at 1 % false alarms [95 %]"]
-    note = f"{result['other_ordinary']} of the ordinary pictures are copies of a memorized one."
+    found, copies = result["other_hard"]
+    note = (
+        f"{result['other_ordinary']} of the ordinary pictures and {copies} of the hard negatives are copies of a "
+        f"memorized one; of the latter {found} were flagged."
+    )
     return f"{table(head, rows)}\n\nReproduced pictures were flagged: {steps or 'none'}. {note}"
 
 
