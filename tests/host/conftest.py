@@ -104,16 +104,22 @@ def bare(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def made():
-    """The profile, once for all tests; see `extension`."""
+def kept():
+    """Where the profile of the stand-in's model is kept for all tests."""
     return types.SimpleNamespace(profile=None)
+
+
+@pytest.fixture
+def made(bare, kept):
+    """The profile of the stand-in's model, made by the first test that asks for it."""
+    if kept.profile is None:
+        kept.profile = profile_of(bare.hooks, bare.callbacks)
+    return kept
 
 
 @pytest.fixture
 def extension(bare, made):
     """The extension with a profile of the stand-in's model."""
-    if made.profile is None:
-        made.profile = profile_of(bare.hooks, bare.callbacks)
     profiles.save(made.profile, bare.folder)
     return bare
 

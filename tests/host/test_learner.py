@@ -275,7 +275,7 @@ def test_without_a_calibration_that_looked_twice_nothing_is_known_of_it(judged, 
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_of_another_checkpoint_mode_or_lora_and_of_other_lessons_nothing_is_taken_over(learns, made, changes):
+def test_of_another_checkpoint_mode_or_lora_and_of_other_lessons_nothing_is_taken_over(made, learns, changes):
     profile = looked_at(made.profile, **{name: value for name, value in changes.items() if name != "modes"})
     modes = {mode: one for mode, one in profile.modes.items() if mode == changes.get("modes", mode)}
     learns.store.save(replace(profile, name="another", modes=modes))
@@ -283,7 +283,7 @@ def test_of_another_checkpoint_mode_or_lora_and_of_other_lessons_nothing_is_take
     assert learned(learns) == {"txt2img": [None]}
 
 
-def test_of_several_calibrations_the_users_newest_says_how_alike_pictures_are(learns, made):
+def test_of_several_calibrations_the_users_newest_says_how_alike_pictures_are(made, learns):
     shipped = learns.folder / "shipped"
     shipped.mkdir()
     profiles.save(looked_at(made.profile, Likeness(2.1, 0.5), name="c", created="2026-09-09"), shipped)
