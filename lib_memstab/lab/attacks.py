@@ -169,7 +169,9 @@ def _inverted(
     """
     found: list[Attempt] = []
     region, model, first = regions["txt2img"], judge.model, trials[0]
-    watch = Watch.of(model, region, settings.sensitivity, Job.guidance, load_splits()["calibration"][:USUAL])
+    watch = None
+    if penalised:
+        watch = Watch.of(model, region, settings.sensitivity, Job.guidance, load_splits()["calibration"][:USUAL])
     if holds_picture:
         place = next(index for index, pair in enumerate(judge.pairs) if pair == first.pair)
         chance = torch.Generator().manual_seed(first.seed)
