@@ -193,11 +193,16 @@ def running(place, data, *arguments):
 
 
 def wait_for(client, process, log):
-    """Until the WebUI has the page of the extension that it loads last."""
+    """Until the WebUI has the page of the extension that it loads last.
+
+    It is asked nothing before it says that it has started: a request in the wrong moment keeps it from starting.
+    """
     for _ in range(START_LIMIT_S):
         time.sleep(1)
         if process.poll() is not None:
             break
+        if "Startup time:" not in log.read_text("utf-8", "replace"):
+            continue
         try:
             if client.call("/memstab-probe/record")[0] == 200:
                 return

@@ -164,6 +164,8 @@ def test_a_switch_in_the_settings_takes_the_badges_away(page, ordinary):
 
 def test_another_checkpoint_is_not_measured_and_the_card_says_why(calibrated, page, memorized):
     _, before = calibrated.call("/sdapi/v1/options")
+    # While it is being loaded, a page writes the checkpoint that it was sent with back into the options.
+    page.wait_for_load_state("networkidle")
     calibrated.call("/sdapi/v1/options", {"sd_model_checkpoint": f"{OTHER}.safetensors"})
     try:
         fill(page, infotext(memorized[2]))
