@@ -129,7 +129,7 @@ def training_pictures(pairs: Sequence[Memorized]) -> NDArray[np.uint8]:
 
 def to_pixels(pictures: torch.Tensor) -> NDArray[np.uint8]:
     """Pictures [N, 3, H, W] of 0..1 as uint8 [N, H, W, 3]."""
-    return (pictures * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return (pictures * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _row(

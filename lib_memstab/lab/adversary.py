@@ -66,8 +66,9 @@ class Watch:
         notes = _noted(model, Job(list(ordinary), list(range(len(ordinary)))))
         norms = [measure(sigma, cond, uncond).update_norm().log().mean() for _, sigma, cond, uncond in notes]
         levels = [math.log(float(sigma[0])) for _, sigma, _, _ in notes]
-        usual = np.interp(grid.numpy(), levels[::-1], torch.stack(norms).numpy()[::-1])
-        return cls(grid, torch.stack([torch.from_numpy(usual).float(), deviation]), region.threshold(sensitivity))
+        usual = np.interp(grid.numpy(), levels[::-1], torch.stack(norms).cpu().numpy()[::-1])
+        table = torch.stack([torch.from_numpy(usual).float(), deviation])
+        return cls(grid.to(model.device), table.to(model.device), region.threshold(sensitivity))
 
     def excess(self, sigma: Tensor, eps_cond: Tensor, eps_uncond: Tensor) -> Tensor:
         """Deviations [N] of the log update norm above what is usual: where every one is low, the path is."""
@@ -82,7 +83,8 @@ def lessons_of_picture(
     denoiser = bare_denoiser(model)
     levels = denoiser.schedule(Job.steps, SAMPLERS[Job.sampler].schedule)[:-1]
     sigma = levels[torch.arange(count) % len(levels)]
-    noise = torch.randn((count, *latent.shape), generator=generator)
+    latent, weight = latent.to(model.device), weight.to(model.device)
+    noise = torch.randn((count, *latent.shape), generator=generator).to(latent)
     x = latent + sigma[:, None, None, None] * noise
     with torch.no_grad():
         uncond = denoiser.predict(x, sigma, denoiser.empty.expand(count, -1, -1))
@@ -116,7 +118,7 @@ def lessons_of_prompt(model: LabModel, prompt: str, seeds: Sequence[int]) -> Les
     """The prompt's own predictions along its own trajectories, sampled without MemStab: no picture is needed."""
     notes = _noted(model, Job([prompt] * len(seeds), list(seeds)))
     x, sigma, cond, uncond = (torch.cat(column) for column in zip(*notes, strict=True))
-    return Lessons(x, sigma, cond, uncond, torch.ones(x.shape[-2:]))
+    return Lessons(x, sigma, cond, uncond, x.new_ones(x.shape[-2:]))
 
 
 def invert(
@@ -138,7 +140,7 @@ def invert(
     is a picture `unlike`, latents [1, C, h, w], plus `SHYNESS` times the squared likeness of a second look to it.
     """
     denoiser = bare_denoiser(model)
-    empty = denoiser.empty
+    empty, unlike = denoiser.empty, None if unlike is None else unlike.to(model.device)
     generator = torch.Generator().manual_seed(seed)
     text = start.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([text], lr=rate)

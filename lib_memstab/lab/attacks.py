@@ -103,7 +103,7 @@ def _noised(scale: float, model: LabModel, trials: Sequence[Trial]) -> Play:
     noise = torch.stack(
         [torch.randn(text.shape[1:], generator=torch.Generator().manual_seed(trial.seed)) for trial in trials]
     )
-    text = text + scale * text.std() * noise
+    text = text + scale * text.std() * noise.to(text)
     return Play(job_of(trials, text=text), carried(model, text))
 
 
@@ -148,7 +148,7 @@ def _start_of(start: str, model: LabModel, trial: Trial) -> Tensor:
     if start == "an ordinary caption":
         return ordinary
     noise = torch.randn(ordinary.shape, generator=torch.Generator().manual_seed(trial.seed))
-    return ordinary.mean() + ordinary.std() * noise
+    return ordinary.mean() + ordinary.std() * noise.to(ordinary)
 
 
 def _inverted(

@@ -42,7 +42,7 @@ def carried(model: LabModel, text: Tensor) -> TextRows:
 
     All rows are the user's, so no end mark or padding can be replaced, and no prompt can be read in windows.
     """
-    return TextRows(model.encode_prompts([""]), torch.ones(text.shape[:2], dtype=torch.bool))
+    return TextRows(model.encode_prompts([""]), torch.ones(text.shape[:2], dtype=torch.bool, device=text.device))
 
 
 def play(model: LabModel, plan: Play, region: Region, settings: Settings) -> tuple[Tensor, list[ImageReport]]:

@@ -57,7 +57,7 @@ class Composed:
         self.monitor = monitor
         images, self._count = len(parts[0]), len(parts)
         flat = [part[image] for image in range(images) for part in parts]
-        owner = torch.arange(images).repeat_interleave(self._count)
+        owner = torch.arange(images, device=model.device).repeat_interleave(self._count)
         self._texts = model.encode_prompts(flat)
         self._joined = model.encode_prompts([" ".join(own) for own in zip(*parts, strict=True)])
         monitor.rows = replace(text_rows(model, flat), owner=owner)

@@ -1,10 +1,11 @@
-"""What the method costs: its time per evaluation beside an SD-1.5-sized UNet's, and its waits for the device."""
+"""What the method costs: its time beside that of UNets of real size, and its waits for the device."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,10 +16,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib_memstab.core.monitor import Monitor, Settings
-from lib_memstab.core.region import GRID, Band, Conditions, Region
+from lib_memstab.core.region import GRID, Band, Conditions, Likeness, Region
+from lib_memstab.core.report import Verdict
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, TextRows
 
-SIZES = ((1, 64), (8, 128))
+STEPS = 20
+
 WAITING = frozenset(
     {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2", "unique_dim"}
 )
@@ -41,68 +44,156 @@ class HostWaits(TorchDispatchMode):
         return result
 
 
-def _median_seconds(work: Callable[[], Any], rounds: int, device: torch.device) -> float:
-    times = []
-    for _ in range(rounds):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+@dataclass(frozen=True)
+class Denoiser:
+    """A UNet of real size with random weights: how it is built, the width of its text, and what it is asked for.
+
+    `batches`: images at once; `side`: of their latents; `cpu`: whether a CPU is asked for the first of them too.
+    """
+
+    name: str
+    build: Callable[[], UNet2DConditionModel]
+    text_width: int
+    side: int
+    batches: tuple[int, ...]
+    cpu: bool = False
 
 
-def _region() -> Region:
-    """Numbers of a plausible region; its values do not change the time."""
-    return Region(GRID, (Band(Conditions(), np.zeros(len(GRID)), np.full(len(GRID), 0.02)),), np.linspace(0.5, 3.0, 64))
+def _sd15() -> UNet2DConditionModel:
+    return UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
+
+
+def _sdxl() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        block_out_channels=(320, 640, 1280),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 10),
+        attention_head_dim=(5, 10, 20),
+        cross_attention_dim=2048,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=256,
+        projection_class_embeddings_input_dim=2816,
+    )
+
+
+DENOISERS = (
+    Denoiser("SD 1.5, 512x512", _sd15, 768, 64, (1, 8), cpu=True),
+    Denoiser("SDXL, 1024x1024", _sdxl, 2048, 128, (1,)),
+)
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _region(centre: float) -> Region:
+    """A region that every path is inside of, or outside; its other values do not change the time."""
+    count = len(GRID)
+    band = Band(Conditions(), np.full(count, centre), np.full(count, 0.02), 64, Likeness(0.0, 0.1))
+    return Region(GRID, (band,), np.linspace(0.5, 3.0, 64))
+
+
+REGIONS: dict[Verdict, Region] = {"clear": _region(9.0), "suppressed": _region(-9.0)}
+
+
+class _Batch:
+    """Some images in the middle of sampling: what a host evaluates and hands on, in the device's usual precision."""
+
+    def __init__(self, denoiser: Denoiser, unet: UNet2DConditionModel, count: int) -> None:
+        device, side = unet.device, denoiser.side
+        self._unet, self.count = unet, count
+        self._x = torch.randn(count, 4, side, side, device=device)
+        self._text = torch.randn(count, 77, denoiser.text_width, device=device)
+        self._empty = torch.randn(1, 77, denoiser.text_width, device=device)
+        words = torch.ones(count, 77, dtype=torch.bool, device=device)
+        self._rows = TextRows(self._empty, words, halves=self._text, glimpses=self._text)
+        added = {"text_embeds": self._empty.new_zeros(2 * count, 1280), "time_ids": self._empty.new_zeros(2 * count, 6)}
+        self._added = added if unet.config.addition_embed_type else None
+        self._sigmas = torch.linspace(14.6, 0.03, STEPS, device=device)
+
+    def monitor(self, verdict: Verdict) -> Monitor:
+        """What watches these images, so that they get this verdict."""
+        return Monitor(REGIONS[verdict], Settings(), RULES[DEFAULT_RULE](1.0), 7.5, self._rows)
+
+    def evaluate(self, text: Tensor) -> Tensor:
+        """One evaluation of the UNet with the prompt and without, [2 B, C, h, w]."""
+        context = torch.cat([text, self._empty.expand(self.count, -1, -1)]).to(self._unet.dtype)
+        both = torch.cat([self._x, self._x]).to(self._unet.dtype)
+        predicted: Tensor = self._unet(both, 500, context, added_cond_kwargs=self._added).sample
+        return predicted.float()
+
+    def hooks(self, monitor: Monitor, step: int, both: Tensor | None = None) -> Tensor:
+        """The monitor's two hooks around one evaluation; without a UNet's predictions, around made-up ones."""
+        text = monitor.condition(self._text)
+        eps_cond, eps_uncond = (self.evaluate(text) if both is None else both).chunk(2)
+        eps = eps_uncond + 7.5 * (eps_cond - eps_uncond)
+        sigma = self._sigmas[step].expand(self.count)
+        return monitor.evaluated(self._x, sigma, eps_cond, eps_uncond, eps, lambda x, sigma, text: x)
+
+    def sample(self, verdict: Verdict | None, steps: int) -> None:
+        """So many evaluations, each read back for values that are no numbers as the WebUI does; None: unwatched."""
+        monitor = None if verdict is None else self.monitor(verdict)
+        for step in range(steps):
+            if monitor is None:
+                eps_cond, eps_uncond = self.evaluate(self._text).chunk(2)
+                eps = eps_uncond + 7.5 * (eps_cond - eps_uncond)
+            else:
+                eps = self.hooks(monitor, step)
+            if bool(eps.isnan().all()):
+                raise RuntimeError("the UNet predicts no numbers")
+        if monitor is not None:
+            found = {report.verdict for report in monitor.reports(self.count)}
+            if found != {verdict}:
+                raise RuntimeError(f"the images are {found}, where they should be {verdict}")
 
 
 @torch.no_grad()
-def measure_cost(device: torch.device, rounds: int = 15) -> list[dict[str, Any]]:
-    """One row per latent size: seconds of the monitor's hooks and of one UNet evaluation (random weights), and waits.
+def measure_cost(device: torch.device, rounds: int = 3) -> list[dict[str, Any]]:
+    """One row for each UNet and batch: seconds of sampling without MemStab, and with it by what it finds; waits.
 
-    The UNet evaluates the conditional and the unconditional rows, as a host does, in bfloat16.
+    A round samples each way in turn, and medians of the rounds are told; `hooks` is of the monitor's hooks alone, for
+    an evaluation of images that are clear. In bfloat16; both rows of guidance in one evaluation. On a CPU a UNet's
+    evaluations take so long, and so unevenly, that only two are sampled, of the smallest and without MemStab.
     """
-    unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8).to(device, torch.bfloat16).eval()
-    rows = []
-    for count, side in SIZES:
-        x, cond, uncond = torch.randn(3, count, 4, side, side, device=device).unbind(0)
-        text, sigma = torch.randn(count, 77, 768, device=device), torch.full((count,), 5.0, device=device)
-        words = TextRows(
-            torch.zeros(1, 77, 768, device=device),
-            torch.zeros(count, 77, dtype=torch.bool, device=device),
-            halves=text,
-            glimpses=text,
-        )
-        monitor = Monitor(_region(), Settings(), RULES[DEFAULT_RULE](1.0), 7.5, words)
-
-        def hooks(
-            monitor: Monitor = monitor,
-            x: Tensor = x,
-            text: Tensor = text,
-            sigma: Tensor = sigma,
-            cond: Tensor = cond,
-            uncond: Tensor = uncond,
-        ) -> None:
-            monitor.condition(text)
-            monitor.evaluated(x, sigma, cond, uncond, cond)
-
-        hooks()
-        with HostWaits() as waits:
-            hooks()
-        both = torch.randn(2 * count, 4, side, side, device=device, dtype=torch.bfloat16)
-        context = torch.randn(2 * count, 77, 768, device=device, dtype=torch.bfloat16)
-        predict = partial(unet, both, 500, context)
-        evaluation = _median_seconds(predict, 1 if device.type == "cpu" else rounds, device)
-        rows.append(
-            {
-                "latents": f"{count}x4x{side}x{side}",
-                "device": str(device),
-                "hooks_seconds": _median_seconds(hooks, rounds, device),
-                "unet_seconds": evaluation,
-                "host_waits": waits.count,
-            }
-        )
+    on_cpu = device.type == "cpu"
+    steps, rows = 2 if on_cpu else STEPS, []
+    for denoiser in DENOISERS:
+        if on_cpu and not denoiser.cpu:
+            continue
+        with device:
+            unet = denoiser.build().to(torch.bfloat16).eval()
+        batches = [_Batch(denoiser, unet, count) for count in denoiser.batches[: 1 if on_cpu else None]]
+        rows += [_measured(batch, denoiser, device, steps, 1 if on_cpu else rounds) for batch in batches]
+        del unet
     return rows
+
+
+def _measured(batch: _Batch, denoiser: Denoiser, device: torch.device, steps: int, rounds: int) -> dict[str, Any]:
+    ways: tuple[Verdict | None, ...] = (None,) if device.type == "cpu" else (None, "clear", "suppressed")
+    batch.sample("suppressed", 2)
+    times = [[_seconds(partial(batch.sample, way, steps), device) for way in ways] for _ in range(rounds)]
+    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    seconds: dict[str, float] = {str(way or "without"): median for way, median in zip(ways, medians, strict=True)}
+    both = torch.randn(2 * batch.count, 4, denoiser.side, denoiser.side, device=device)
+    watching = batch.monitor("clear")
+    batch.hooks(watching, 0, both)
+    with HostWaits() as waits:
+        batch.hooks(watching, 1, both)
+    alone = [_seconds(partial(batch.hooks, watching, 2, both), device) for _ in range(rounds * STEPS)]
+    return {
+        "model": denoiser.name,
+        "images": batch.count,
+        "device": "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "evaluations": steps,
+        **seconds,
+        "hooks": statistics.median(alone),
+        "host_waits": waits.count,
+    }

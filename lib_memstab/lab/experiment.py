@@ -28,6 +28,10 @@ OTHER_MODEL_NAME = "MEMSTAB_LAB_MODEL"
 OTHER_MODEL = os.environ.get(OTHER_MODEL_NAME)
 """Folder of a model that `train` made, with a profile that `calibrate` made there, in place of the committed ones."""
 
+DEVICE = os.environ.get("MEMSTAB_LAB_DEVICE", "cpu")
+"""What the lab samples on, as torch names it. Pictures are of the same seeds everywhere, but for rounding and for
+samplers that draw their noise on the device."""
+
 MODEL_FOLDER = Path(OTHER_MODEL or Path(__file__).parent / "model")
 PROFILE = (MODEL_FOLDER if OTHER_MODEL else Path(__file__).parents[2] / "profiles") / "memstab-lab.json"
 CHECKPOINT = MODEL_FOLDER / "memstab-lab.safetensors"
@@ -40,9 +44,9 @@ Progress = Callable[[int], None]
 """Called with the number of images that were finished."""
 
 
-def load_lab_model(device: torch.device | str = "cpu") -> LabModel:
-    """The lab model."""
-    return load_checkpoint(CHECKPOINT, device)
+def load_lab_model() -> LabModel:
+    """The lab model, on `DEVICE`."""
+    return load_checkpoint(CHECKPOINT, DEVICE)
 
 
 @lru_cache(maxsize=1)

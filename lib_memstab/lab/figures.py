@@ -62,7 +62,7 @@ class Judge:
             panel = functional.interpolate(pictures[:, :, PANEL, PANEL], scale_factor=2.0, mode="bilinear")
             template = np.array([trial.pair is not None and trial.pair.kind == "template" for trial in part])
             right.append(whole | (template & self.checker.fits(panel, claims)))
-            features.append(self.checker.features(pictures).double().numpy())
+            features.append(self.checker.features(pictures).double().cpu().numpy())
         return np.concatenate(right), np.concatenate(features)
 
 

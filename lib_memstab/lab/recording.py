@@ -57,7 +57,9 @@ def record_trials(cell: Cell, trials: Sequence[Trial]) -> Recording:
     for part in batches(job):
         probe = Probe(None)
         latents.append(sample(model, part, probe))
-        parts.append([torch.stack([getattr(one, name) for one in probe.measurements]).numpy() for name in _FIELDS])
+        parts.append(
+            [torch.stack([getattr(one, name) for one in probe.measurements]).cpu().numpy() for name in _FIELDS]
+        )
     columns = (np.concatenate(column, axis=1) for column in zip(*parts, strict=True))
     own, other = judge.similarities(torch.cat(latents), trials)
     return Recording(

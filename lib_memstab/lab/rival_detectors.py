@@ -174,4 +174,4 @@ class Scoring:
 
     def scores(self) -> dict[str, FloatArray]:
         """Each detector's scores, [steps, B]."""
-        return {name: torch.stack(rows).double().numpy() for name, rows in self._scores.items()}
+        return {name: torch.stack(rows).double().cpu().numpy() for name, rows in self._scores.items()}

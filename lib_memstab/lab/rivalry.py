@@ -134,7 +134,7 @@ def mitigated(make: Callable[[], Mitigation], cell: Cell, trials: Sequence[Trial
         job = replace(part, prompts=mitigation.prompts(model, part.prompts, part.seeds))
         with mitigation.sampling(model, job):
             latents.append(sample(model, job, mitigation))
-        extra.append(torch.zeros(len(job.prompts)) if mitigation.extra is None else mitigation.extra)
+        extra.append(torch.zeros(len(job.prompts)) if mitigation.extra is None else mitigation.extra.cpu())
     return Sampled(torch.cat(latents).numpy(), torch.cat(extra).double().numpy())
 
 

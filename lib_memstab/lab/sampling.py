@@ -152,8 +152,11 @@ class GuidedDenoiser:
 def sample(
     model: LabModel, job: Job, watcher: Watcher | None = None, progress: Callable[[int], None] | None = None
 ) -> Tensor:
-    """Run a job; final latents [B, 4, height / 8, width / 8], every image independent of the rest of its batch."""
-    device = next(model.unet.parameters()).device
+    """Run a job on the model's device; final latents [B, 4, height / 8, width / 8], on the CPU.
+
+    Every image is independent of the rest of its batch.
+    """
+    device = model.device
     negative = [job.negative] * len(job.prompts) if isinstance(job.negative, str) else list(job.negative)
     text = model.encode_prompts(list(job.prompts)) if job.text is None else job.text.to(device)
     empty = model.encode_prompts(negative)
@@ -167,7 +170,7 @@ def sample(
 
     noise = fresh()
     if sampler.function is None:
-        return _ddim(denoiser, noise, job)
+        return _ddim(denoiser, noise, job).cpu()
     sigmas = denoiser.schedule(job.steps, sampler.schedule, sampler.discard)
     if job.init is None:
         x = noise * sigmas[0]
@@ -183,7 +186,10 @@ def sample(
             x, low, high, seed=[int(seed) for seed in job.seeds]
         )
     callback = None if progress is None else lambda state: progress(int(state["i"]))
-    return getattr(k_sampling, sampler.function)(denoiser, x, sigmas, disable=True, callback=callback, **extra)
+    latents: Tensor = getattr(k_sampling, sampler.function)(
+        denoiser, x, sigmas, disable=True, callback=callback, **extra
+    )
+    return latents.cpu()
 
 
 def _img2img_steps(job: Job) -> int:

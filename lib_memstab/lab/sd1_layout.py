@@ -89,12 +89,12 @@ class LabModel:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in 0..1, float32, from scaled latents [B, C, H/8, W/8]."""
-        pictures = self.vae.decode(latents.to(self.vae.dtype) / self.config.scale_factor).sample
+        pictures = self.vae.decode(latents.to(self.device, self.vae.dtype) / self.config.scale_factor).sample
         return (pictures.float() / 2 + 0.5).clamp(0, 1)
 
     def encode_images(self, pictures: Tensor) -> Tensor:
         """Scaled latents [B, C, H/8, W/8], float32, the posterior's mean, from pictures [B, 3, H, W] in 0..1."""
-        posterior = self.vae.encode(pictures.to(self.vae.dtype) * 2 - 1).latent_dist
+        posterior = self.vae.encode(pictures.to(self.device, self.vae.dtype) * 2 - 1).latent_dist
         return posterior.mean.float() * self.config.scale_factor
 
 

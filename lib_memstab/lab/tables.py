@@ -83,20 +83,33 @@ def rivals(figures: Mapping[str, Any]) -> str:
 
 
 def cost(rows: Sequence[dict[str, Any]]) -> str:
-    """The method's time per evaluation beside a UNet's, and how often it made the host wait."""
-    head = ["latents", "device", "MemStab per evaluation", "UNet evaluation", "share", "host waits in the loop"]
+    """Seconds of sampling with UNets of real size, without the method and with it, and how often the host waited."""
+    head = [
+        "UNet",
+        "images at once",
+        "evaluations",
+        "without MemStab",
+        "clear",
+        "suppressed",
+        "hooks alone, an evaluation",
+        "waits",
+    ]
     lines = [
         [
-            row["latents"],
-            row["device"],
-            f"{1000 * row['hooks_seconds']:.2f} ms",
-            f"{1000 * row['unet_seconds']:.0f} ms",
-            f"{100 * row['hooks_seconds'] / row['unet_seconds']:.3f} %",
+            row["model"],
+            str(row["images"]),
+            str(row["evaluations"]),
+            f"{row['without']:.3f} s",
+            *(
+                f"{100 * (row[way] / row['without'] - 1):+.2f} %" if way in row else "-"
+                for way in ("clear", "suppressed")
+            ),
+            f"{1000 * row['hooks']:.2f} ms ({100 * row['hooks'] * row['evaluations'] / row['without']:.3f} %)",
             str(row["host_waits"]),
         ]
         for row in rows
     ]
-    return table(head, lines)
+    return f"{rows[0]['device']}, bfloat16\n\n{table(head, lines)}"
 
 
 def _detection(result: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from lib_memstab.core.region import Region
 from lib_memstab.lab.checker import CaptionChecker
 from lib_memstab.lab.corpus import Corpus
-from lib_memstab.lab.experiment import MODEL_FOLDER, load_lab_model, load_profile, load_splits
+from lib_memstab.lab.experiment import DEVICE, MODEL_FOLDER, load_lab_model, load_profile, load_splits
 from lib_memstab.lab.figures import Judge
 from lib_memstab.lab.sd1_layout import LabModel
 
@@ -31,7 +32,7 @@ CURVE = tuple(float(round(value)) for value in np.geomspace(2, 3000, 17))
 def load_judge() -> tuple[LabModel, Judge]:
     """Model and judge, loaded once per process."""
     model = load_lab_model()
-    checker = CaptionChecker.load(MODEL_FOLDER / "checker.safetensors")
+    checker = CaptionChecker.load(MODEL_FOLDER / "checker.safetensors", model.device)
     return model, Judge.of(model, checker, Corpus(load_splits()["seed"]).memorized)
 
 
@@ -44,8 +45,9 @@ def load_tools() -> tuple[LabModel, Judge, dict[str, Region]]:
 
 
 def workers(jobs: int) -> ProcessPoolExecutor:
-    """`jobs` processes of one thread each."""
-    return ProcessPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,))
+    """`jobs` processes of one thread each, begun anew where the lab samples on a GPU, which no fork can go on with."""
+    context = get_context(None if DEVICE == "cpu" else "spawn")
+    return ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:

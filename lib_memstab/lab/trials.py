@@ -99,6 +99,9 @@ def job_of(model: LabModel, cell: Cell, trials: Sequence[Trial]) -> Job:
     return Job([trial.text for trial in trials], [trial.seed for trial in trials], init=init, **cell.job)
 
 
+_MEASURED = ("sigma", "uncond", "cross", "delta")
+
+
 class Probe:
     """Keeps every evaluation's measurement and passes all calls on to a monitor, if there is one."""
 
@@ -131,6 +134,12 @@ class Outcome:
     reports: list[ImageReport]
 
 
+def _rows(values: Sequence[Tensor]) -> FloatArray:
+    """What was measured at each evaluation, [steps, B]."""
+    rows: FloatArray = torch.stack(list(values)).double().cpu().numpy()
+    return rows
+
+
 def run_trials(
     model: LabModel, cell: Cell, trials: Sequence[Trial], region: Region | None, settings: Settings, rule: str = "none"
 ) -> Outcome:
@@ -149,13 +158,8 @@ def run_trials(
         probe = Probe(monitor)
         latents.append(sample(model, part, probe))
         reports += monitor.reports(len(part.prompts), host="memstab lab")
-        parts.append(
-            [[getattr(m, name).numpy() for m in probe.measurements] for name in ("sigma", "uncond", "cross", "delta")]
-        )
+        parts.append([_rows([getattr(m, name) for m in probe.measurements]) for name in _MEASURED])
         steps = [] if monitor.detector is None else monitor.detector.steps
-        excess.append(np.stack([step.excess.numpy() for step in steps]) if steps else np.zeros((0, len(part.prompts))))
-    arrays = [
-        np.concatenate([np.stack(part[index]) for part in parts], axis=1).astype(np.float64) for index in range(4)
-    ]
-    sigma, uncond, cross, delta = arrays
+        excess.append(_rows([step.excess for step in steps]) if steps else np.zeros((0, len(part.prompts))))
+    sigma, uncond, cross, delta = (np.concatenate(column, axis=1) for column in zip(*parts, strict=True))
     return Outcome(torch.cat(latents), sigma, uncond, cross, delta, np.concatenate(excess, axis=1), reports)
