@@ -128,6 +128,10 @@ class Detector:
         self.outside_count = self.outside_count + outside
         return outside
 
+    def spare(self) -> None:
+        """In place of `judge`, where it is known that nobody is outside."""
+        self._bounds.append(torch.full_like(self.steps[-1].excess, self.threshold))
+
     def against_no_prompt(self, plain: Measurement) -> Step:
         """Where the path against no prompt stands after this evaluation, which judges no image."""
         length = self._plain.update(plain.sigma, plain.update_norm(), plain.valid)

@@ -89,6 +89,11 @@ class PathLength:
     def __init__(self) -> None:
         self._way: _Way | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has taken an evaluation."""
+        return self._way is not None
+
     def update(self, sigma: Tensor, norm: Tensor, valid: Tensor) -> Tensor:
         """Take one evaluation (`sigma`, `norm`, `valid` [B]); L [B]. Rows that are not valid keep their path."""
         zero, one = torch.zeros_like(norm), torch.ones_like(norm)

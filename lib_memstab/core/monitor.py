@@ -168,16 +168,30 @@ class Monitor:
         """Which images are being steered away, bool [B]; None where nothing is."""
         return self.flagged if self.acts else None
 
+    def _by_part(self, evaluation: Evaluation) -> Tensor | None:
+        """Which images are judged by one part of their prompt; None where prompts have one part."""
+        assert self.detector is not None
+        return None if evaluation.hardest is None else self.detector.by_part
+
+    def _wakes(self, evaluation: Evaluation) -> bool:
+        """Whether there is anything to do but measure: most images are never suspicious, and cost no more than that."""
+        assert self.detector is not None
+        assert self._looks is not None
+        return self._looks.awake(evaluation.sigma, self.detector.score, self._by_part(evaluation))
+
     def _judge(self, found: Judged, again: Again | None) -> Tensor:
         assert self.detector is not None
         assert self._looks is not None
         evaluation, step, limits = found.evaluation, found.step, found.limits
+        if again is not None and not self._wakes(evaluation):
+            self.detector.spare()
+            self.rule.spare(evaluation)
+            return evaluation.eps
         excess = step.excess
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
         bounds = None
         if again is not None:
-            by_part = None if evaluation.hardest is None else self.detector.by_part
-            bounds = self._looks.bounds(evaluation, self.detector.score, before, again, by_part)
+            bounds = self._looks.bounds(evaluation, self.detector.score, before, again, self._by_part(evaluation))
         self.flagged = before | self.detector.judge(bounds)
         pull = heat(found.pull)
         new = spread(self.flagged & ~before, pull) > 0
@@ -233,8 +247,8 @@ class Monitor:
         marks = [detector.broken, detector.late]
         rows = torch.stack([*facts, extra + looked, alike, lowest, *marks]).double().T.tolist()
         curves = detector.trace().double().tolist()
-        assert self.heat is not None
-        images = zip(rows, curves, self.heat.cpu(), strict=True)
+        pulls = torch.zeros(len(rows), 1, 1) if self.heat is None else self.heat.cpu()
+        images = zip(rows, curves, pulls, strict=True)
         return [
             told(common, Found(*row), curve, pull, self.evaluations, detector.region) for row, curve, pull in images
         ]

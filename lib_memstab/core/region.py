@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -35,6 +36,13 @@ _LEAST_DEVIATION = 0.001
 
 _TAIL_SHARE, _TAIL_FEWEST = 0.1, 8
 """Share of the calibration peaks that the tail is read from, and fewest of them (a quarter at most)."""
+
+_HEAVIEST = 1.25
+"""Largest mean excess of a tail, in those of a normal distribution of the same median that has as much of it there.
+
+A calibration's prompts may be such as recall a training picture in part, words of a memorized title among them: no
+replay, so that nobody leaves them out, and yet far beyond all others. Few of them make a tail that hides replays.
+"""
 
 
 class RegionError(ValueError):
@@ -151,14 +159,18 @@ class Region:
         """Where the tail begins, its mean excess, and how many peaks it holds."""
         size = max(round(self.count * _TAIL_SHARE), min(_TAIL_FEWEST, round(self.count / 4)), 2)
         start = float(self.peaks[-size - 1])
-        return start, max(float((self.peaks[-size:] - start).mean()), 1e-6), size
+        share, normal = (size + 1) / (self.count + 1), NormalDist()
+        place = normal.inv_cdf(1 - share)
+        usual = (start - float(np.median(self.peaks))) * (normal.pdf(place) / share / place - 1)
+        return start, max(min(float((self.peaks[-size:] - start).mean()), _HEAVIEST * usual), 1e-6), size
 
     def p_value(self, score: FloatArray | float) -> FloatArray:
         """Chance that an ordinary trajectory scores at least this high anywhere on its way; array in, array out.
 
         Ranks among the calibration peaks in the body; above their last tenth the predictive distribution of an
         exponential tail under Jeffreys' prior, (1 + x / (k m))^-k for k peaks of mean excess m: heavier the fewer they
-        are, so that the rate is not understated by a small calibration.
+        are, so that the rate is not understated by a small calibration. m is not much larger than the body of the
+        peaks lets expect (`_HEAVIEST`).
         """
         value = np.asarray(score, dtype=np.float64)
         start, excess, size = self._tail

@@ -1,7 +1,7 @@
 """A second look at a suspicious image: its prompt from other noise, and how much the two pictures are alike.
 
 A prompt that replays gives its picture whatever the noise is (many seeds tell a replay: Carlini et al. 2023). One path
-does not show that; so where an image goes farther out than one ordinary image in seven, or is judged by one part of a
+does not show that; so where an image goes farther out than one ordinary image in five, or is judged by one part of a
 prompt of several, its prompt is sampled from noise of our own, in a few extra evaluations, at full guidance and against
 no prompt. The more the picture that the image is becoming is like that one from then on, the lower the bound that it is
 held against; where it is no more like it than ordinary pictures are, the bound is higher.
@@ -39,32 +39,28 @@ LEVELS = (14.6, 4.1, 1.6, 0.7)
 GUIDANCE = 7.5
 """Guidance scale of a look, whatever the user samples with: a replay shows itself most clearly so."""
 
-SUSPICIOUS = 7.0
+SUSPICIOUS = 5.0
 """An image gets a look where it goes as far out as one ordinary image in so many."""
 
 
 class Mark(NamedTuple):
     """A likeness from which the bound is the one that an ordinary image in `rarity` reaches.
 
-    It is `unusual` deviations above the likeness of the checkpoint's ordinary pictures, but `least` at least, and
-    `most` at most where deviations are large, as ordinary pictures differ widely in likeness; and never less than
-    `usual` deviations.
+    It is `least`, or `usual` deviations above the likeness of the checkpoint's ordinary pictures if that is more.
     """
 
     rarity: float
     least: float
-    unusual: float
-    most: float
     usual: float
 
 
-MARKS = (Mark(math.inf, 0.3, 4, 0.45, 2), Mark(10, 0.45, 6, 0.65, 3), Mark(2, 0.6, 8, 0.8, 4))
+MARKS = (Mark(math.inf, 0.3, 2.0), Mark(10, 0.45, 3.0), Mark(3, 0.6, 4.0))
 """From the first one on the bound is lower than without a look; in between it is linear in deviations."""
 
 UNLIKE = (2.0, 3.0)
 """Usual deviations above that likeness: up to them the bound is highest, and from them on as without a look."""
 
-RARER, MUCH_RARER = 3.0, 30.0
+RARER, MUCH_RARER = 5.0, 30.0
 """The highest bound is the one for so many times rarer false alarms than the user asks for: where the region is of ways
 of sampling like this one, and where it is not, so that ordinary paths may go farther out than it knows."""
 
@@ -99,10 +95,29 @@ class SecondLooks:
         self._bound = self._bounds[0]
         self._ordinary = region.likeness(guidance, negative) if self._suspicious < self._bound else None
         self._table: Tensor | None = None
+        self._awake = self._ordinary is None
         self._pictures: Tensor | None = None
         self._looked: Tensor | None = None
         self._alike: Tensor | None = None
         self._lowest: Tensor | None = None
+
+    def awake(self, sigma: Tensor, score: Tensor, by_part: Tensor | None = None) -> bool:
+        """Whether an image of the batch has been suspicious by now: until then none is flagged, and none gets a look.
+
+        `sigma` [B] of this evaluation, `score` and `by_part` as for `bounds`, at every evaluation until then. It is
+        read back from the device; where there are no looks, nothing is, and it is true.
+        """
+        if not self._awake:
+            self._begin(sigma)
+            suspicious = score > self._suspicious
+            self._awake = bool((suspicious if by_part is None else suspicious | by_part).any())
+        return self._awake
+
+    def _begin(self, sigma: Tensor) -> None:
+        """Take how alike ordinary pictures are that begin where this batch does."""
+        if self._table is None and self._ordinary is not None:
+            starts, table = (torch.as_tensor(part, dtype=torch.float32).to(sigma.device) for part in self._ordinary)
+            self._table = at_start(starts, table, sigma)
 
     def bounds(
         self, evaluation: Evaluation, score: Tensor, flagged: Tensor, again: Again, by_part: Tensor | None = None
@@ -116,10 +131,9 @@ class SecondLooks:
         """
         if self._ordinary is None:
             return None
-        if self._looked is None or self._table is None:
+        self._begin(evaluation.sigma)
+        if self._looked is None:
             self._looked = torch.zeros_like(score)
-            starts, table = (torch.as_tensor(part, dtype=torch.float32).to(score.device) for part in self._ordinary)
-            self._table = at_start(starts, table, evaluation.sigma)
         due = score > self._suspicious + self._looked / LOOKS * (self._bound - self._suspicious)
         due = due if by_part is None else due | (by_part & (self._looked < 2))
         images = (due & (score <= self._highest) & (self._looked < LOOKS) & ~flagged).nonzero().flatten()
@@ -142,13 +156,7 @@ class SecondLooks:
         assert self._table is not None
         mean, deviation = self._table[..., 0].unbind(1)
         place = alike.clamp(-MOST_ALIKE, MOST_ALIKE).arctanh()
-        marks = [
-            torch.maximum(
-                (mean + mark.unusual * deviation).clamp(math.atanh(mark.least), math.atanh(mark.most)),
-                mean + mark.usual * deviation,
-            )
-            for mark in MARKS
-        ]
+        marks = [(mean + mark.usual * deviation).clamp(min=math.atanh(mark.least)) for mark in MARKS]
         higher_to = torch.minimum(mean + UNLIKE[1] * deviation, marks[0])
         highest_to = higher_to - (UNLIKE[1] - UNLIKE[0]) * deviation
         higher = ((higher_to - place) / (higher_to - highest_to)).clamp(0, 1)

@@ -109,6 +109,9 @@ class Rule:
         """Text rows for flagged images' next evaluation, [B, T, D]."""
         return text
 
+    def spare(self, evaluation: Evaluation) -> None:
+        """In place of `guide`, where no image has been flagged so far."""
+
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         """Guided noise prediction for flagged images, [B, C, H, W]."""
         return evaluation.eps
@@ -280,6 +283,13 @@ class Windows(Recalling):
             again = rows.empty.expand_as(text)
         read = torch.where(spread(rows.of_rows(self._again), text) > 0, again.to(text), first.to(text))
         return torch.lerp(text, read, spread(rows.of_rows(self._firm), text))
+
+    def spare(self, evaluation: Evaluation) -> None:
+        if not self._path.begun:
+            # What `guide` leaves of the path of an image that is not flagged.
+            sigma = evaluation.measured.sigma
+            self._path.update(sigma, sigma, torch.zeros_like(evaluation.measured.valid))
+            self._path.restart(torch.ones_like(evaluation.measured.valid))
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         measured = evaluation.measured

@@ -1,9 +1,13 @@
 """The stability region and the honesty of its false-alarm rate."""
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 import torch
 
+from lib_memstab.core import region as regions
 from lib_memstab.core.calibration import learn, on_grid
 from lib_memstab.core.region import GRID, Band, Conditions, Likeness, Region, RegionError, at_start, interpolate
 
@@ -49,6 +53,66 @@ def test_a_large_calibration_has_about_the_stated_rate():
 def test_threshold_and_p_value_are_inverse(sensitivity):
     region = learn(ordinary(64, np.random.default_rng(2)))
     assert float(region.p_value(region.threshold(sensitivity))) == pytest.approx(1 / sensitivity, rel=0.02)
+
+
+def of_peaks(peaks):
+    """A region of one band whose trajectories scored this, rising."""
+    return Region(np.array([0.0, 1.0]), (Band(Conditions(), np.zeros(2), np.ones(2), len(peaks)),), peaks)
+
+
+def normal_peaks(count):
+    """Scores that are a standard normal distribution's quantiles, rising: lengths below are in its deviations."""
+    return np.array([NormalDist().inv_cdf((place + 0.5) / count) for place in range(count)])
+
+
+def moved_out(peaks, far, share=0.04):
+    """The same, the last of them so much farther out: of prompts that recall a training picture in part."""
+    return peaks + np.where(np.arange(len(peaks)) < len(peaks) - round(share * len(peaks)), 0, far)
+
+
+def by_mean_excess(monkeypatch, peaks, sensitivity):
+    """The bound where nothing limits how heavy the tail may be."""
+    with monkeypatch.context() as patch:
+        patch.setattr(regions, "_HEAVIEST", math.inf)
+        return of_peaks(peaks).threshold(sensitivity)
+
+
+@pytest.mark.parametrize(("middle", "deviation"), [(0.0, 1.0), (1.7, 0.4), (-3.0, 5.0)])
+@pytest.mark.parametrize("count", [16, 64, 256, 512])
+def test_peaks_that_are_a_normal_distribution_keep_the_tail_that_they_have(monkeypatch, count, middle, deviation):
+    peaks = middle + deviation * normal_peaks(count)
+    for sensitivity in (20, 100, 1000):
+        assert of_peaks(peaks).threshold(sensitivity) == by_mean_excess(monkeypatch, peaks, sensitivity)
+
+
+@pytest.mark.parametrize(("count", "within"), [(64, 0.42), (128, 0.33), (256, 0.31), (512, 0.3)])
+def test_a_few_peaks_far_out_move_the_bound_a_little_and_no_more_however_far_out_they_are(monkeypatch, count, within):
+    peaks = normal_peaks(count)
+    bound, usual = of_peaks(peaks).threshold(100), (1.5, 2, 4, 7)
+    found = [of_peaks(moved_out(peaks, far)) for far in (1.5, 3, 10, 1000)]
+    for one in found:
+        assert bound < one.threshold(100) < bound + within
+        assert one.threshold(100) == pytest.approx(found[0].threshold(100), rel=1e-12)
+        assert [one.threshold(rate) for rate in usual] == [of_peaks(peaks).threshold(rate) for rate in usual]
+    for far in (3, 10):
+        assert by_mean_excess(monkeypatch, moved_out(peaks, far), 100) > bound + 0.9 * far
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.08])
+def test_nor_does_it_matter_how_many_they_are_as_long_as_they_are_in_the_tail(share):
+    peaks = normal_peaks(256)
+    few, some = (of_peaks(moved_out(peaks, 30, each)).threshold(100) for each in (share, 0.04))
+    assert few == pytest.approx(some, rel=1e-12)
+
+
+@pytest.mark.parametrize("far", [0, 0.3, 1.5, 10, 1000])
+@pytest.mark.parametrize("count", [8, 16, 64, 256, 512])
+def test_threshold_and_p_value_are_inverse_whether_a_tail_is_bounded_or_not(count, far):
+    region = of_peaks(moved_out(normal_peaks(count), far, max(0.04, 1 / count)))
+    for sensitivity in (1.5, 2, 4, 7, 10, 30, 100, 1000, 1e6):
+        assert float(region.p_value(region.threshold(sensitivity))) == pytest.approx(1 / sensitivity, rel=1e-9)
+    for score in np.linspace(region.peaks[0], region.peaks[-1], 40):
+        assert region.threshold(1 / float(region.p_value(score))) == pytest.approx(score, rel=1e-9, abs=1e-9)
 
 
 def test_p_values_fall_with_the_score():

@@ -1,7 +1,9 @@
 """Second looks in the stand-in WebUI: a replay that stays below its bound, with a profile that knows likeness."""
 
 import importlib
+import math
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -9,22 +11,24 @@ import torch
 
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.monitor import Monitor
-from lib_memstab.core.region import Likeness
-from lib_memstab.core.second_look import LEVELS, MUCH_RARER, RARER, SUSPICIOUS
+from lib_memstab.core.region import MOST_ALIKE, Likeness
+from lib_memstab.core.second_look import LEVELS, MARKS, MUCH_RARER, RARER, SUSPICIOUS
 from lib_memstab.host import passes
 from tests.host import standin
 
 REPLAY, PLAIN, OTHER = "a replay of something", "ordinary prompt 216", "ordinary prompt 202"
 DETECT, SUPPRESS = {"mode": "detect"}, {"mode": "suppress"}
+ALIKE = Likeness(math.atanh(MOST_ALIKE) - MARKS[0].usual * 0.5, 0.5)
+"""Of ordinary pictures that are so much alike that no look lowers a bound."""
 
 
 def wide(profile, score, likeness):
     """The profile with this likeness in every band, and peaks so far out that `score` is suspicious, and no more."""
-    modes = {}
+    modes, normal = {}, NormalDist(sigma=0.48 * score)
     for mode, one in profile.modes.items():
         region = one.region
         bands = tuple(replace(band, likeness=likeness) for band in region.bands)
-        peaks = np.concatenate([np.full(region.count - 8, 0.3 * score), np.full(8, 0.6 * score)])
+        peaks = np.array([normal.inv_cdf((place + 0.5) / region.count) for place in range(region.count)])
         region = replace(region, bands=bands, peaks=peaks)
         assert region.threshold(SUSPICIOUS) < score < region.threshold(100)
         modes[mode] = replace(one, region=region)
@@ -74,12 +78,12 @@ def test_a_replay_below_its_bound_is_found_by_a_second_look(looking, equal, samp
 
 
 def test_a_replay_that_is_flagged_by_its_path_gets_no_look(looking):
-    report = report_of(looking, REPLAY, {"mode": "detect", "sensitivity": 4})
+    report = report_of(looking, REPLAY, {"mode": "detect", "sensitivity": SUSPICIOUS - 1})
     assert (report.verdict, report.second_look, report.extra_evaluations) == ("flagged", None, 0)
 
 
 def test_what_is_as_alike_as_ordinary_pictures_are_is_left_alone(give):
-    report = report_of(give(Likeness(2.0, 0.5)), REPLAY)
+    report = report_of(give(ALIKE), REPLAY)
     assert report.verdict == "clear"
     assert report.extra_evaluations == 2 * len(LEVELS)  # it comes farther than a third of the way to its bound
     assert report.second_look.bound > report.score
@@ -134,7 +138,7 @@ def test_parts_are_looked_at_as_one_text_too(give, monkeypatch, sampler):
 
     monkeypatch.setattr(webui, "encode", listening)
     prompts = [f"{REPLAY} AND {PLAIN} AND {OTHER} :-0.1", PLAIN]
-    looking = give(Likeness(2.0, 0.5))  # so that nothing is flagged for the first look
+    looking = give(ALIKE)  # so that nothing is flagged for the first look
     reports = [one.report for one in looking.sample(prompts, DETECT, sampler=sampler)]
     assert [one.extra_evaluations for one in reports] == [2 * len(LEVELS), 0]
     assert asked == ["", f"{REPLAY} {PLAIN}"]
