@@ -171,7 +171,7 @@ def _read_jpeg(file: BinaryIO) -> PictureTexts:
     texts = PictureTexts("JPEG")
     for marker, length in _jpeg_segments(file):
         start = file.tell()
-        if marker == _EXIF_SEGMENT and file.read(len(_EXIF)) == _EXIF:
+        if marker == _EXIF_SEGMENT and length >= len(_EXIF) and file.read(len(_EXIF)) == _EXIF:
             texts._take(PARAMETERS, length, partial(_exif_text, file, length - len(_EXIF)))
         file.seek(start + length)
     return texts

@@ -168,6 +168,8 @@ def test_a_huge_part_is_stepped_over(tmp_path):
         (b"\xff\xd8" + b"\xff" * 100_000, "more than 4096 segments"),
         (b"\xff\xd8\xff\xd9", "segments are broken"),
         (b"\xff\xd8\xff\xe1\0\0", "segments are broken"),
+        (b"\xff\xd8\xff\xe1\0\2Exif\0\0", "segments are broken"),
+        (b"\xff\xd8\xff\xe1\0\7Exif\0\0", "ends before its picture"),
         (FTYP, "no picture data"),
         (FTYP + struct.pack(">I4s", 99, b"mdat"), "cut off"),
         (FTYP + struct.pack(">I4s", 4, b"mdat"), "boxes are broken"),

@@ -37,11 +37,13 @@ _LEAST_DEVIATION = 0.001
 _TAIL_SHARE, _TAIL_FEWEST = 0.1, 8
 """Share of the calibration peaks that the tail is read from, and fewest of them (a quarter at most)."""
 
-_HEAVIEST = 1.25
-"""Largest mean excess of a tail, in those of a normal distribution of the same median that has as much of it there.
+_HEAVIEST, _FEW = 1.25, 16
+"""Largest mean excess of a tail, in those of a normal distribution of the same median that has as much of it there;
+1 + `_FEW` / n times as much with n trajectories, of which few know badly how far the rest is spread.
 
 A calibration's prompts may be such as recall a training picture in part, words of a memorized title among them: no
-replay, so that nobody leaves them out, and yet far beyond all others. Few of them make a tail that hides replays.
+replay, so that nobody leaves them out, and yet far beyond all others. A handful of these makes a tail that hides
+replays.
 """
 
 
@@ -161,8 +163,11 @@ class Region:
         start = float(self.peaks[-size - 1])
         share, normal = (size + 1) / (self.count + 1), NormalDist()
         place = normal.inv_cdf(1 - share)
+        excess = float((self.peaks[-size:] - start).mean())
         usual = (start - float(np.median(self.peaks))) * (normal.pdf(place) / share / place - 1)
-        return start, max(min(float((self.peaks[-size:] - start).mean()), _HEAVIEST * usual), 1e-6), size
+        if usual > 0:
+            excess = min(excess, _HEAVIEST * (1 + _FEW / self.count) * usual)
+        return start, max(excess, 1e-6), size
 
     def p_value(self, score: FloatArray | float) -> FloatArray:
         """Chance that an ordinary trajectory scores at least this high anywhere on its way; array in, array out.

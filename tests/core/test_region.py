@@ -32,7 +32,7 @@ def scores(region, curves):
 
 
 @pytest.mark.parametrize("sensitivity", [10, 100])
-@pytest.mark.parametrize("count", [16, 64, 256])
+@pytest.mark.parametrize("count", [8, 16, 64, 256])
 def test_false_alarms_over_a_trajectory_do_not_exceed_the_stated_rate(count, sensitivity):
     rng = np.random.default_rng(count)
     rates = []
@@ -85,7 +85,7 @@ def test_peaks_that_are_a_normal_distribution_keep_the_tail_that_they_have(monke
         assert of_peaks(peaks).threshold(sensitivity) == by_mean_excess(monkeypatch, peaks, sensitivity)
 
 
-@pytest.mark.parametrize(("count", "within"), [(64, 0.42), (128, 0.33), (256, 0.31), (512, 0.3)])
+@pytest.mark.parametrize(("count", "within"), [(64, 0.95), (128, 0.54), (256, 0.4), (512, 0.34)])
 def test_a_few_peaks_far_out_move_the_bound_a_little_and_no_more_however_far_out_they_are(monkeypatch, count, within):
     peaks = normal_peaks(count)
     bound, usual = of_peaks(peaks).threshold(100), (1.5, 2, 4, 7)
@@ -96,6 +96,12 @@ def test_a_few_peaks_far_out_move_the_bound_a_little_and_no_more_however_far_out
         assert [one.threshold(rate) for rate in usual] == [of_peaks(peaks).threshold(rate) for rate in usual]
     for far in (3, 10):
         assert by_mean_excess(monkeypatch, moved_out(peaks, far), 100) > bound + 0.9 * far
+
+
+def test_where_the_tail_begins_at_the_median_it_is_what_its_own_peaks_say():
+    region = of_peaks(np.concatenate([np.full(60, 0.5), [1.0, 1.5, 2.0, 2.5]]))
+    assert region.threshold(10) < region.threshold(100) < region.threshold(1000)
+    assert region.threshold(100) > 1
 
 
 @pytest.mark.parametrize("share", [0.01, 0.02, 0.08])
