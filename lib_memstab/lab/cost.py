@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -48,7 +48,7 @@ class HostWaits(TorchDispatchMode):
 class Denoiser:
     """A UNet of real size with random weights: how it is built, the width of its text, and what it is asked for.
 
-    `batches`: images at once; `side`: of their latents; `cpu`: whether a CPU is asked for the first of them too.
+    `batches`: images at once; `side`: of their latents.
     """
 
     name: str
@@ -56,7 +56,6 @@ class Denoiser:
     text_width: int
     side: int
     batches: tuple[int, ...]
-    cpu: bool = False
 
 
 def _sd15() -> UNet2DConditionModel:
@@ -79,7 +78,7 @@ def _sdxl() -> UNet2DConditionModel:
 
 
 DENOISERS = (
-    Denoiser("SD 1.5, 512x512", _sd15, 768, 64, (1, 8), cpu=True),
+    Denoiser("SD 1.5, 512x512", _sd15, 768, 64, (1, 8)),
     Denoiser("SDXL, 1024x1024", _sdxl, 2048, 128, (1,)),
 )
 
@@ -163,17 +162,18 @@ def measure_cost(device: torch.device, rounds: int = 3) -> list[dict[str, Any]]:
     an evaluation of images that are clear. In bfloat16; both rows of guidance in one evaluation. On a CPU a UNet's
     evaluations take so long, and so unevenly, that only two are sampled, of the smallest and without MemStab.
     """
-    on_cpu = device.type == "cpu"
-    steps, rows = 2 if on_cpu else STEPS, []
-    for denoiser in DENOISERS:
-        if on_cpu and not denoiser.cpu:
-            continue
-        with device:
-            unet = denoiser.build().to(torch.bfloat16).eval()
-        batches = [_Batch(denoiser, unet, count) for count in denoiser.batches[: 1 if on_cpu else None]]
-        rows += [_measured(batch, denoiser, device, steps, 1 if on_cpu else rounds) for batch in batches]
-        del unet
-    return rows
+    if device.type == "cpu":
+        return _of(DENOISERS[0], device, DENOISERS[0].batches[:1], 2, 1)
+    return [row for one in DENOISERS for row in _of(one, device, one.batches, STEPS, rounds)]
+
+
+def _of(
+    denoiser: Denoiser, device: torch.device, batches: Sequence[int], steps: int, rounds: int
+) -> list[dict[str, Any]]:
+    """One UNet's rows; it is gone afterwards, so that the next one has the device's memory."""
+    with device:
+        unet = denoiser.build().to(torch.bfloat16).eval()
+    return [_measured(_Batch(denoiser, unet, count), denoiser, device, steps, rounds) for count in batches]
 
 
 def _measured(batch: _Batch, denoiser: Denoiser, device: torch.device, steps: int, rounds: int) -> dict[str, Any]:
