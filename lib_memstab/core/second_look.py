@@ -1,10 +1,10 @@
 """A second look at a suspicious image: its prompt from other noise, and how much the two pictures are alike.
 
 A prompt that replays gives its picture whatever the noise is (many seeds tell a replay: Carlini et al. 2023). One path
-does not show that; so where an image goes farther out than one ordinary image in five, or is judged by one part of a
-prompt of several, its prompt is sampled from noise of our own, in a few extra evaluations, at full guidance and against
-no prompt. The more the picture that the image is becoming is like that one from then on, the lower the bound that it is
-held against; where it is no more like it than ordinary pictures are, the bound is higher.
+does not show that; so where an image goes farther out than one ordinary image in four, or is judged by one part of a
+prompt of several, its prompt is sampled from noise of our own, in a few extra evaluations, at a guidance of its own and
+against no prompt. The more the picture that the image is becoming is like that one from then on, the lower the bound
+that it is held against; where it is no more like it than ordinary pictures are, the bound is higher.
 
 A part of a prompt may replay although the sum does not at every seed, and so may the parts as one text: a memorized
 prompt beside an ordinary one, and one that was cut in two. So an image that is judged by one part gets two looks at
@@ -33,13 +33,14 @@ Again = Callable[[Tensor, Tensor, Tensor, Of], tuple[Tensor, Tensor]]
 """(images, int64 [n]; x [n, C, H, W] and sigma [n], x = x0 + sigma noise; what of) -> noise predictions of these
 images' prompts as they are now, and without any prompt: two extra evaluations of each."""
 
-LEVELS = (14.6, 4.1, 1.6, 0.7)
-"""Noise levels of a look's evaluations: four of equal distance in training time, the last one's x0 is the picture."""
+LEVELS = (14.6, 7.0, 2.5, 0.7)
+"""Noise levels of a look's evaluations, the last one's x0 is the picture."""
 
-GUIDANCE = 7.5
-"""Guidance scale of a look, whatever the user samples with: a replay shows itself most clearly so."""
+GUIDANCE = 4.0
+"""Guidance scale of a look, whatever the user samples with: more distorts a picture of so few steps, and with less a
+prompt that replays at some seeds does so more rarely."""
 
-SUSPICIOUS = 5.0
+SUSPICIOUS = 4.0
 """An image gets a look where it goes as far out as one ordinary image in so many."""
 
 
@@ -57,12 +58,20 @@ class Mark(NamedTuple):
 MARKS = (Mark(math.inf, 0.3, 2.0), Mark(10, 0.45, 3.0), Mark(3, 0.6, 4.0))
 """From the first one on the bound is lower than without a look; in between it is linear in deviations."""
 
+PART = Mark(1.01, 0.75, 5.0)
+"""One more for an image that is judged by one part of its prompt. The path of a part, or of the parts' mean, may be an
+ordinary one while the sum replays, so what has nearly all details of its look is a replay, whatever the path was."""
+
 UNLIKE = (2.0, 3.0)
 """Usual deviations above that likeness: up to them the bound is highest, and from them on as without a look."""
 
-RARER, MUCH_RARER = 5.0, 30.0
-"""The highest bound is the one for so many times rarer false alarms than the user asks for: where the region is of ways
-of sampling like this one, and where it is not, so that ordinary paths may go farther out than it knows."""
+RARER, IN_A_PICTURE, MUCH_RARER = 3.0, 5.0, 30.0
+"""The highest bound is the one for so many times rarer false alarms than the user asks for: from noise alone, where the
+region is of ways of sampling like this one; from a picture, where prompts differ more in how they pull than those of a
+calibration; and where the region is of other ways, so that ordinary paths may go farther out than it knows."""
+
+FROM_NOISE = 0.75
+"""An image begins from noise alone where it does so at no less than this share of the first of `LEVELS`."""
 
 LOOKS = 3
 """Looks that an image may get: each from other noise, the later ones a third and two thirds of the way to the bound."""
@@ -89,12 +98,14 @@ class SecondLooks:
     def __init__(
         self, region: Region, sensitivity: float, guidance: float, negative: bool = False, calibrated: bool = True
     ) -> None:
-        rarer = RARER if calibrated else MUCH_RARER
-        self._suspicious, self._highest = region.threshold(SUSPICIOUS), region.threshold(rarer * sensitivity)
-        self._bounds = [region.threshold(min(mark.rarity, sensitivity)) for mark in MARKS]
+        rarer = (RARER, IN_A_PICTURE) if calibrated else (MUCH_RARER, MUCH_RARER)
+        self._suspicious = region.threshold(SUSPICIOUS)
+        self._from_noise, self._from_picture = (region.threshold(times * sensitivity) for times in rarer)
+        self._bounds = [region.threshold(min(mark.rarity, sensitivity)) for mark in (*MARKS, PART)]
         self._bound = self._bounds[0]
         self._ordinary = region.likeness(guidance, negative) if self._suspicious < self._bound else None
         self._table: Tensor | None = None
+        self._highest: Tensor | None = None
         self._awake = self._ordinary is None
         self._pictures: Tensor | None = None
         self._looked: Tensor | None = None
@@ -114,10 +125,12 @@ class SecondLooks:
         return self._awake
 
     def _begin(self, sigma: Tensor) -> None:
-        """Take how alike ordinary pictures are that begin where this batch does."""
+        """Take how alike ordinary pictures are that begin where this batch does, and the highest bounds [B]."""
         if self._table is None and self._ordinary is not None:
             starts, table = (torch.as_tensor(part, dtype=torch.float32).to(sigma.device) for part in self._ordinary)
             self._table = at_start(starts, table, sigma)
+            noise = sigma.float() >= FROM_NOISE * LEVELS[0]
+            self._highest = torch.where(noise, self._from_noise, self._from_picture)
 
     def bounds(
         self, evaluation: Evaluation, score: Tensor, flagged: Tensor, again: Again, by_part: Tensor | None = None
@@ -132,6 +145,7 @@ class SecondLooks:
         if self._ordinary is None:
             return None
         self._begin(evaluation.sigma)
+        assert self._highest is not None
         if self._looked is None:
             self._looked = torch.zeros_like(score)
         due = score > self._suspicious + self._looked / LOOKS * (self._bound - self._suspicious)
@@ -146,24 +160,28 @@ class SecondLooks:
         if self._pictures is None:
             return None
         alike = _alike(evaluation, self._pictures)
-        bounds = torch.where(alike > NO_LOOK, self._bounds_at(alike), torch.nan)
+        bounds = torch.where(alike > NO_LOOK, self._bounds_at(alike, by_part), torch.nan)
         self._alike = alike if self._alike is None else torch.maximum(self._alike, alike)
         self._lowest = bounds if self._lowest is None else torch.fmin(self._lowest, bounds)
         return bounds
 
-    def _bounds_at(self, alike: Tensor) -> Tensor:
-        """The bounds of images that are so much like their looks, both [B]."""
+    def _bounds_at(self, alike: Tensor, by_part: Tensor | None) -> Tensor:
+        """The bounds of images that are so much like their looks, all [B]."""
         assert self._table is not None
+        assert self._highest is not None
         mean, deviation = self._table[..., 0].unbind(1)
         place = alike.clamp(-MOST_ALIKE, MOST_ALIKE).arctanh()
-        marks = [(mean + mark.usual * deviation).clamp(min=math.atanh(mark.least)) for mark in MARKS]
+        marks = [(mean + mark.usual * deviation).clamp(min=math.atanh(mark.least)) for mark in (*MARKS, PART)]
         higher_to = torch.minimum(mean + UNLIKE[1] * deviation, marks[0])
         highest_to = higher_to - (UNLIKE[1] - UNLIKE[0]) * deviation
         higher = ((higher_to - place) / (higher_to - highest_to)).clamp(0, 1)
         bound = self._bound + higher * (self._highest - self._bound)
-        for (low, high), (above, below) in zip(pairwise(marks), pairwise(self._bounds), strict=True):
-            bound = bound - ((place - low) / (high - low)).clamp(0, 1) * (above - below)
-        return bound
+        lowered = [
+            ((place - low) / (high - low)).clamp(0, 1) * (above - below)
+            for (low, high), (above, below) in zip(pairwise(marks), pairwise(self._bounds), strict=True)
+        ]
+        bound = bound - torch.stack(lowered[:-1]).sum(0)
+        return bound if by_part is None else torch.where(by_part, bound - lowered[-1], bound)
 
     def told(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Extra evaluations, largest likeness (`NO_LOOK`: none) and lowest bound of each image, all [B] as `like`."""

@@ -13,11 +13,14 @@ from lib_memstab.core.measurement import measure
 from lib_memstab.core.region import Likeness
 from lib_memstab.core.report import SecondLook
 from lib_memstab.core.second_look import (
+    FROM_NOISE,
     GUIDANCE,
+    IN_A_PICTURE,
     LEVELS,
     LOOKS,
     MARKS,
     MUCH_RARER,
+    PART,
     RARER,
     SUSPICIOUS,
     UNLIKE,
@@ -44,8 +47,8 @@ def bounds():
     return learned().threshold(SUSPICIOUS), learned().threshold(100)
 
 
-def highest():
-    return learned().threshold(RARER * 100)
+def highest(rarer=RARER):
+    return learned().threshold(rarer * 100)
 
 
 def lowest():
@@ -134,6 +137,18 @@ def test_a_profile_of_other_ways_of_sampling_asks_for_much_more_where_an_image_i
     alike, unlike = reports(prompts, calibrated=False)[2:4]
     assert alike.second_look.bound == pytest.approx(lowest())
     assert unlike.second_look.bound == pytest.approx(region.threshold(MUCH_RARER * 100))
+
+
+@pytest.mark.parametrize(("calibrated", "rarer"), [(True, (RARER, IN_A_PICTURE)), (False, (MUCH_RARER, MUCH_RARER))])
+def test_an_unlike_image_that_began_in_a_picture_is_spared_for_longer_than_one_of_noise_alone(calibrated, rarer):
+    prompts, other = Prompts([0.4] * 3, [True] * 3, [0, 1, 2]), Prompts([0.4] * 3, [True] * 3, [3, 4, 5])
+    seen, level = evaluation_of(other), FROM_NOISE * LEVELS[0]
+    begun = replace(seen, sigma=torch.tensor([15.0, level + 0.1, level - 0.1]))
+    looks = SecondLooks(learned(), 100, GUIDANCE, calibrated=calibrated)
+    score = torch.full((3,), bounds()[0] + 0.01)
+    looks.awake(begun.sigma, score)
+    found = looks.bounds(seen, score, torch.zeros(3) > 0, prompts.again)
+    assert found.tolist() == pytest.approx([highest(rarer[0])] * 2 + [highest(rarer[1])], abs=1e-4)
 
 
 def test_an_image_that_is_judged_by_one_part_gets_two_looks_at_once_at_that_part_and_at_all_as_one_text():
@@ -231,8 +246,9 @@ def test_the_bound_is_highest_for_ordinary_likeness_and_lowest_for_much(mean, de
     low, high = bounds()
     ordinary = Likeness(mean, deviation)
     region = replace(learned(), bands=tuple(replace(band, likeness=ordinary) for band in learned().bands))
-    by_least, by_usual = np.arctanh([mark.least for mark in MARKS]), [mean + mark.usual * deviation for mark in MARKS]
-    first, middle, last = {"least": by_least, "usual": by_usual, "either": np.maximum(by_least, by_usual)}[counts]
+    marks = (*MARKS, PART)
+    by_least, by_usual = np.arctanh([mark.least for mark in marks]), [mean + mark.usual * deviation for mark in marks]
+    first, middle, last, part = {"least": by_least, "usual": by_usual, "either": np.maximum(by_least, by_usual)}[counts]
     least = min(mean + UNLIKE[1] * deviation, first)
     most = least - (UNLIKE[1] - UNLIKE[0]) * deviation
     prompts = Prompts([0.4], [True], [0])
@@ -245,25 +261,30 @@ def test_the_bound_is_highest_for_ordinary_likeness_and_lowest_for_much(mean, de
     # Details add up as latents do: what is apart has none of the picture's, and as many.
     apart = apart - (fine * other).sum() / fine.square().sum() * picture
     apart = apart * fine.norm() / details(apart).norm()
-    higher, lower, least_of_all = highest() - high, learned().threshold(MARKS[1].rarity) - high, lowest() - high
-    for place, change in (
-        (-1.0, higher),
-        (most, higher),
-        ((most + least) / 2, higher / 2),
-        (least, 0),
-        (first, 0),
-        ((first + middle) / 2, lower / 2),
-        (middle, lower),
-        ((middle + last) / 2, (lower + least_of_all) / 2),
-        (last, least_of_all),
-        (last + 1, least_of_all),
+    higher = highest(IN_A_PICTURE) - high
+    lower, least_of_all, of_part = (region.threshold(mark.rarity) - high for mark in marks[1:])
+    for place, change, changed_of_part in (
+        (-1.0, higher, higher),
+        (most, higher, higher),
+        ((most + least) / 2, higher / 2, higher / 2),
+        (least, 0, 0),
+        (first, 0, 0),
+        ((first + middle) / 2, lower / 2, lower / 2),
+        (middle, lower, lower),
+        ((middle + last) / 2, (lower + least_of_all) / 2, (lower + least_of_all) / 2),
+        (last, least_of_all, least_of_all),
+        ((last + part) / 2, least_of_all, (least_of_all + of_part) / 2),
+        (part, least_of_all, of_part),
+        (part + 1, least_of_all, of_part),
     ):
         alike = np.tanh(place)
         x = alike * picture + np.sqrt(1 - alike**2) * apart + 5
         still = torch.zeros_like(x)
         seen = Evaluation(x, torch.ones(1), still, still, still, 7.5, None, None, measure(torch.ones(1), still, still))
-        found = looks.bounds(seen, score, flagged, prompts.again)
-        assert float(found) == pytest.approx(high + change, abs=1e-3)
+        found = [looks.bounds(seen, score, flagged, prompts.again, by_part) for by_part in (None, ~flagged, flagged)]
+        assert [float(one) for one in found] == pytest.approx(
+            [high + change, high + changed_of_part, high + change], abs=1e-3
+        )
 
 
 def test_an_image_that_becomes_a_replay_without_guidance_is_alike_too():
@@ -369,7 +390,7 @@ def test_the_largest_likeness_and_the_lowest_bound_are_told():
     for seen in (unlike, alike, unlike):
         looks.bounds(seen, score, flagged, prompts.again)
         found.append([float(one) for one in looks.told(score)[1:]])
-    assert found[0] == [pytest.approx(0, abs=0.2), pytest.approx(highest())]
+    assert found[0] == [pytest.approx(0, abs=0.2), pytest.approx(highest(IN_A_PICTURE))]
     assert found[1] == found[2] == [pytest.approx(1, abs=0.1), pytest.approx(lowest())]
 
 
