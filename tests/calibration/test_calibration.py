@@ -18,6 +18,7 @@ from lib_memstab.calibration.plan import ENOUGH, LOOK_STEPS, SCALES, STRENGTHS, 
 from lib_memstab.calibration.work import profile_name
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import GRID
+from lib_memstab.core.second_look import GUIDANCE
 from lib_memstab.settings import SettingsError
 
 PLAN = Plan("Euler", "Automatic", 20, 128, 128, (7.5, 1.0), ordinary_prompts(), trajectories=64, batch_size=5)
@@ -129,7 +130,7 @@ def test_a_profile_comes_of_ordinary_prompts_in_both_modes(machine, saved, calib
     again = [batch for batch in machine.batches if batch.seeds[0] >= OTHER_SEED]
     assert sorted(prompt for batch in again for prompt in batch.prompts) == sorted(PLAN.prompts[:64])
     ways = {(batch.steps, batch.way, negative) for batch in again for negative in batch.negatives}
-    assert ways == {(5, Way(7.5, "Euler"), "")}
+    assert ways == {(LOOK_STEPS, Way(GUIDANCE, "Euler"), "")}
     assert len(profile.modes["img2img"].region.bands) == len(STRENGTHS)
     assert profile.modes["txt2img"].covered.guidance == (1.0, 7.5)
     begun = torch.cat([batch.init for batch in machine.batches if batch.mode == "img2img"])
