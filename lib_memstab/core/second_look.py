@@ -37,8 +37,8 @@ LEVELS = (14.6, 7.0, 2.5, 0.7)
 """Noise levels of a look's evaluations, the last one's x0 is the picture."""
 
 GUIDANCE = 4.0
-"""Guidance scale of a look, whatever the user samples with: more distorts a picture of so few steps, and with less a
-prompt that replays at some seeds does so more rarely."""
+"""Guidance scale of a look, whatever the user samples with: more distorts a picture of so few steps, and with less
+fewer reworded prompts were seen to replay."""
 
 SUSPICIOUS = 4.0
 """An image gets a look where it goes as far out as one ordinary image in so many."""
