@@ -15,9 +15,10 @@ from torch import Tensor
 
 from lib_memstab.calibration.ordinary import ordinary_prompts
 from lib_memstab.calibration.plan import LOOK_STEPS, SIGMAS, Plan, Way
+from lib_memstab.core.likeness import likeness
 from lib_memstab.core.profile import Mode
 from lib_memstab.core.region import MIN_TRAJECTORIES, Conditions, FloatArray
-from lib_memstab.core.second_look import GUIDANCE, likeness
+from lib_memstab.core.second_look import GUIDANCE
 
 SEED, OTHER_SEED = 700_000, 750_000
 """First seeds of the trajectories, and of their second look."""

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lib_memstab.core.likeness import details
 from lib_memstab.core.region import MOST_ALIKE, Region, at_start
 from lib_memstab.core.suppression import Evaluation, spread
 
@@ -78,9 +79,6 @@ LOOKS = 3
 
 NO_LOOK = -2.0
 """The likeness of an image that had no look."""
-
-DETAIL = 3 / 16
-"""Side of what counts as a detail, as a share of the picture's shorter side."""
 
 _SEED = 20_261_126
 _OF: tuple[Of, ...] = ("hardest part", "one text", "prompt")
@@ -222,21 +220,6 @@ def _alike(evaluation: Evaluation, pictures: Tensor) -> Tensor:
     own, looks = (details(some.flatten(0, 1)).unflatten(0, some.shape[:2]) for some in (becoming, pictures))
     found = functional.cosine_similarity(own[:, None], looks[None], dim=3)
     return torch.where(found.isfinite(), found, NO_LOOK).amax((0, 1))
-
-
-def likeness(one: Tensor, other: Tensor) -> Tensor:
-    """Correlation of the details of latents [B, C, H, W], [B]: of what is finer than `DETAIL` of the picture.
-
-    Pictures of one caption share what the caption says, which is coarse; the details only a replay shares.
-    """
-    return functional.cosine_similarity(details(one), details(other))
-
-
-def details(latent: Tensor) -> Tensor:
-    """`latent` without its local means, [B, C H W]."""
-    reach = max(1, round((DETAIL * min(latent.shape[2:]) - 1) / 2))
-    padded = functional.pad(latent, (reach,) * 4, mode="replicate")
-    return (latent - functional.avg_pool2d(padded, 2 * reach + 1, 1)).flatten(1)
 
 
 def noises(like: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from lib_memstab.core.likeness import details
 from lib_memstab.core.measurement import Measurement, PathLength
 
 Evaluate = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -252,15 +253,29 @@ def _centred(latent: Tensor) -> Tensor:
     return latent - latent.mean(dim=(2, 3), keepdim=True)
 
 
+def _led(evaluation: Evaluation, recalled: Tensor) -> Tensor:
+    """Share of the way from the unconditional x0 to `recalled` [B, C, H, W] that the conditional one goes, [B].
+
+    In details only: what is coarse, captions of one content share.
+    """
+    x, noise = evaluation.x.float(), spread(evaluation.sigma, evaluation.x).float()
+    without = details(x - noise * evaluation.eps_uncond.float())
+    way = details(recalled) - without
+    gone = details(x - noise * evaluation.eps_cond.float()) - without
+    return (gone * way).sum(1) / way.square().sum(1).clamp(min=1e-12)
+
+
 class Windows(Recalling):
     """The prompt read in windows of half of it from the flag on, and the recalled picture kept out of the prediction.
 
     The words and their bindings stay, the caption as a whole is gone (`core.windows`); no guidance at the flag itself.
     The predicted x0 correlates with what the prompt recalls, channel means aside, by no more than `KEPT`.
-    Where the path, begun anew at the flag, goes as far out as one ordinary path in 100 does, or beyond the lower bound
-    of an image that still is like its second look, a piece of the prompt is enough to recall the picture: then words
-    are read three tokens at a time, and the end is the empty prompt's. Of a prompt with several parts it is the path of
-    the one that pulls hardest, as a replay hides in their mean.
+    A piece of the prompt may be enough to recall the picture. That is so where the path, begun anew at the flag, goes
+    as far out as one ordinary path in 100 does, or beyond the lower bound of an image that still is like its second
+    look, and the windows have led `LED` of the way to what was recalled, or the path has come so far since its first
+    evaluation (it alone would not do: after a large step without guidance every prompt pulls hard). Then words are read
+    three tokens at a time, and the end is the empty prompt's. Of a prompt with several parts it is the path of the one
+    that pulls hardest, as a replay hides in their mean.
 
     Without the windows' text the end is swapped instead, and the second time the prompt is the empty one: an embedding
     that fills the prompt has no end to swap, and its words alone may recall the picture.
@@ -268,10 +283,13 @@ class Windows(Recalling):
 
     name = "windows"
     KEPT: ClassVar[float] = 0.15
+    LED: ClassVar[float] = 0.15
 
     def __init__(self, strength: float = 1.0) -> None:
         super().__init__(strength)
         self._path = PathLength()
+        self._first: Tensor | None = None
+        self._led: Tensor | None = None
         self._again: Tensor | None = None
 
     def condition(self, text: Tensor, rows: TextRows) -> Tensor:
@@ -299,14 +317,23 @@ class Windows(Recalling):
         if evaluation.hardest is not None:
             norm = torch.maximum(norm, evaluation.hardest)
         length = self._path.update(measured.sigma, norm, measured.valid)
-        outside = flags.before & (length > flags.centre * (flags.comes_back * flags.deviation).exp())
-        self._again = outside if self._again is None else self._again | outside
         self._path.restart(~flags.before)
         guided = super().guide(evaluation, flags).float()
+        recalled = self.recall(evaluation, flags)
+        self._comes_back(flags, (length / flags.centre).log() / flags.deviation, _led(evaluation, recalled) > self.LED)
         assert self._firm is not None
         noise = spread(evaluation.sigma, evaluation.x).float()
-        excess = too_alike(evaluation.x.float() - noise * guided, self.recall(evaluation, flags), self.KEPT)
+        excess = too_alike(evaluation.x.float() - noise * guided, recalled, self.KEPT)
         return (guided + spread(self._firm, excess) * excess / noise).to(evaluation.eps.dtype)
+
+    def _comes_back(self, flags: Flags, out: Tensor, led: Tensor) -> None:
+        """Take how far `out` each path is, in deviations [B], and whether windows `led` to the picture, bool [B]."""
+        nobody = torch.zeros_like(flags.before)
+        first = torch.full_like(out, torch.nan) if self._first is None else self._first
+        self._first = torch.where(flags.before & first.isnan(), out.clamp(min=0), first)
+        self._led = (nobody if self._led is None else self._led) | (flags.before & led)
+        least = flags.comes_back + torch.where(self._led, 0.0, self._first)
+        self._again = (nobody if self._again is None else self._again) | (flags.before & (out > least))
 
 
 def too_alike(latent: Tensor, other: Tensor, kept: float) -> Tensor:

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib_memstab.core.likeness import likeness
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.region import Region, interpolate
-from lib_memstab.core.second_look import LOOKS, likeness, look, noises
+from lib_memstab.core.second_look import LOOKS, look, noises
 from lib_memstab.lab.sampling import SAMPLERS, Evaluate, GuidedDenoiser, Job, sample
 from lib_memstab.lab.sd1_layout import LabModel
 

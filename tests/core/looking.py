@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from lib_memstab.core.calibration import Recorder, learn, with_likeness
+from lib_memstab.core.likeness import likeness
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.region import Conditions
-from lib_memstab.core.second_look import GUIDANCE, LEVELS, likeness
+from lib_memstab.core.second_look import GUIDANCE, LEVELS
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, TextRows, spread
 
 SIGMAS = (*np.exp(np.linspace(np.log(14.6), np.log(0.03), 20)), 0.0)

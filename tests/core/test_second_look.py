@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lib_memstab.core.detection import Detector
+from lib_memstab.core.likeness import details, likeness
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.region import Likeness
 from lib_memstab.core.report import SecondLook
@@ -25,8 +26,6 @@ from lib_memstab.core.second_look import (
     SUSPICIOUS,
     UNLIKE,
     SecondLooks,
-    details,
-    likeness,
 )
 from lib_memstab.core.suppression import DEFAULT_RULE, RULES, Evaluation
 from tests.core.looking import SIGMAS, Prompts, learned, monitor, noise, sample, strength_at, strengths_of, watched

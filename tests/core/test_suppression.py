@@ -102,14 +102,15 @@ def read_rows():
     return text, dataclasses.replace(rows, halves=torch.randn_like(text), glimpses=torch.randn_like(text))
 
 
-def loud(row):
-    """Predictions that leave the region again in this row, and are quiet in the others."""
-    x, uncond, cond = (one.clone() for one in QUIET)
-    cond[row] += 10.0
-    return x, uncond, cond
-
-
 QUIET = (torch.zeros(SHAPE), torch.full(SHAPE, 0.5), torch.full(SHAPE, 0.5001))
+
+
+def leading(predictions, row, share=1.0, sigma=4.0):
+    """Predictions that lead this row so much of the way to the picture recalled at 5, and are quiet in the others."""
+    x, uncond, cond = (one.clone() for one in QUIET)
+    recalled = predictions[0] - 5.0 * predictions[2]
+    cond[row] = uncond[row] - share * (recalled[row] - (x[row] - sigma * uncond[row])) / sigma
+    return x, uncond, cond
 
 
 def test_a_flagged_prompt_is_read_in_halves_while_the_path_stays_inside(predictions, read_rows):
@@ -126,20 +127,68 @@ def test_a_prompt_whose_pieces_recall_the_picture_is_read_in_glimpses_from_then_
     text, rows = read_rows
     rule = Windows()
     rule.guide(evaluation(predictions), flags([9.0] * 4))
-    for later in (loud(1), QUIET):
+    for later in (leading(predictions, 1), QUIET):
         rule.guide(evaluation(later, 4.0), flags([9.0] * 4, before=True))
         read = rule.condition(text, rows)
         torch.testing.assert_close(read[1], rows.glimpses[1])
         torch.testing.assert_close(read[[0, 2, 3]], rows.halves[[0, 2, 3]])
 
 
-def test_the_path_of_a_prompt_whose_pieces_recall_the_picture_is_held_against_what_says_that_it_comes_back(read_rows):
+@pytest.mark.parametrize(("share", "recalls"), [(Windows.LED - 0.01, False), (Windows.LED + 0.01, True), (-1.0, False)])
+def test_pieces_that_pull_hard_at_another_picture_do_not_recall_it(predictions, read_rows, share, recalls):
+    text, rows = read_rows
+    rule = Windows()
+    rule.guide(evaluation(predictions), flags([9.0] * 4))
+    x, uncond, cond = leading(predictions, 0, share=-3.0)
+    cond[1] = leading(predictions, 1, share)[2][1]
+    later = evaluation((x, uncond, cond), 4.0)
+    assert later.measured.update_norm()[:2].min() > 2
+    rule.guide(later, flags([9.0] * 4, before=True))
+    read = rule.condition(text, rows)
+    torch.testing.assert_close(read[1], rows.glimpses[1] if recalls else rows.halves[1])
+    torch.testing.assert_close(read[[0, 2, 3]], rows.halves[[0, 2, 3]])
+
+
+def test_a_path_that_comes_far_out_since_its_first_evaluation_is_read_in_glimpses_wherever_it_leads(
+    predictions, read_rows
+):
     text, rows = read_rows
     rule, found = Windows(), flags([9.0] * 4, before=True)
-    excess = evaluation(QUIET).measured.update_norm().log() / found.deviation
+    rule.guide(evaluation(predictions), flags([9.0] * 4))
+    away = evaluation(leading(predictions, slice(0, 2), share=-3.0), 4.0)
+    excess = away.measured.update_norm().log() / found.deviation
+    # Row 0 goes out from well inside; row 1 was there at its first evaluation.
+    rule.guide(away, dataclasses.replace(found, centre=torch.tensor([1e9, 1.0, 1.0, 1.0])))
+    for _ in range(2):
+        rule.guide(away, dataclasses.replace(found, comes_back=excess - 0.1))
+        read = rule.condition(text, rows)
+        torch.testing.assert_close(read[0], rows.glimpses[0])
+        torch.testing.assert_close(read[1], rows.halves[1])
+
+
+def test_a_path_that_leaves_the_region_after_its_pieces_led_there_is_read_in_glimpses(predictions, read_rows):
+    text, rows = read_rows
+    rule, found = Windows(), flags([9.0] * 4, before=True)
+    rule.guide(evaluation(predictions), flags([9.0] * 4))
+    inside = dataclasses.replace(found, comes_back=torch.full((4,), 1e4))
+    rule.guide(evaluation(leading(predictions, 1), 4.0), inside)
+    torch.testing.assert_close(rule.condition(text, rows), rows.halves)
+    rule.guide(evaluation(leading(predictions, slice(0, 2), share=-3.0), 4.0), found)
+    read = rule.condition(text, rows)
+    torch.testing.assert_close(read[1], rows.glimpses[1])
+    torch.testing.assert_close(read[[0, 2, 3]], rows.halves[[0, 2, 3]])
+
+
+def test_the_path_of_a_prompt_whose_pieces_recall_the_picture_is_held_against_what_says_that_it_comes_back(
+    predictions, read_rows
+):
+    text, rows = read_rows
+    rule, found = Windows(), flags([9.0] * 4, before=True)
+    led = evaluation(leading(predictions, slice(None)), 4.0)
+    excess = led.measured.update_norm().log() / found.deviation
     held = dataclasses.replace(found, comes_back=excess + torch.tensor([-0.1, 0.1, -0.1, 0.1]))
-    rule.guide(evaluation(QUIET), flags([9.0] * 4))
-    rule.guide(evaluation(QUIET, 4.0), held)
+    rule.guide(evaluation(predictions), flags([9.0] * 4))
+    rule.guide(led, held)
     read = rule.condition(text, rows)
     torch.testing.assert_close(read[[0, 2]], rows.glimpses[[0, 2]])
     torch.testing.assert_close(read[[1, 3]], rows.halves[[1, 3]])
@@ -156,7 +205,7 @@ def test_without_pieces_of_the_prompt_one_that_recalls_the_picture_again_is_empt
     text, rows = text_rows()
     rule = Windows()
     rule.guide(evaluation(predictions), flags([9.0] * 4))
-    for later in (loud(1), QUIET):
+    for later in (leading(predictions, 1), QUIET):
         rule.guide(evaluation(later, 4.0), flags([9.0] * 4, before=True))
         read = rule.condition(text, rows)
         assert torch.equal(read[1], rows.empty[0])
@@ -168,7 +217,7 @@ def test_text_rows_of_and_parts_follow_their_image(predictions, read_rows):
     text, rows = read_rows
     rule = Windows()
     rule.guide(evaluation(predictions), flags([9.0] * 4))
-    rule.guide(evaluation(loud(1), 4.0), flags([9.0] * 4, before=True))
+    rule.guide(evaluation(leading(predictions, 1), 4.0), flags([9.0] * 4, before=True))
     read = rule.condition(text, dataclasses.replace(rows, owner=torch.tensor([0, 1, 1, 3])))
     torch.testing.assert_close(read[1:3], rows.glimpses[1:3])
     torch.testing.assert_close(read[[0, 3]], rows.halves[[0, 3]])

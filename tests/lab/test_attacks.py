@@ -8,8 +8,9 @@ import pytest
 pytest.importorskip("torchsde")
 import torch
 
+from lib_memstab.core.likeness import likeness
 from lib_memstab.core.monitor import Monitor, Settings
-from lib_memstab.core.second_look import likeness, look, noises
+from lib_memstab.core.second_look import look, noises
 from lib_memstab.core.suppression import Rule
 from lib_memstab.lab import truth
 from lib_memstab.lab.adversary import Watch, bare_denoiser, invert, lessons_of_picture, lessons_of_prompt
