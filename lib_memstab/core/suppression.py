@@ -253,7 +253,7 @@ def _centred(latent: Tensor) -> Tensor:
     return latent - latent.mean(dim=(2, 3), keepdim=True)
 
 
-def _led(evaluation: Evaluation, recalled: Tensor) -> Tensor:
+def _share_of_way(evaluation: Evaluation, recalled: Tensor) -> Tensor:
     """Share of the way from the unconditional x0 to `recalled` [B, C, H, W] that the conditional one goes, [B].
 
     In details only: what is coarse, captions of one content share.
@@ -320,7 +320,8 @@ class Windows(Recalling):
         self._path.restart(~flags.before)
         guided = super().guide(evaluation, flags).float()
         recalled = self.recall(evaluation, flags)
-        self._comes_back(flags, (length / flags.centre).log() / flags.deviation, _led(evaluation, recalled) > self.LED)
+        out = (length / flags.centre).log() / flags.deviation
+        self._comes_back(flags, out, _share_of_way(evaluation, recalled) > self.LED)
         assert self._firm is not None
         noise = spread(evaluation.sigma, evaluation.x).float()
         excess = too_alike(evaluation.x.float() - noise * guided, recalled, self.KEPT)
