@@ -328,7 +328,10 @@ class Windows(Recalling):
         return (guided + spread(self._firm, excess) * excess / noise).to(evaluation.eps.dtype)
 
     def _comes_back(self, flags: Flags, out: Tensor, led: Tensor) -> None:
-        """Take how far `out` each path is, in deviations [B], and whether windows `led` to the picture, bool [B]."""
+        """Take how far `out` each path is, in deviations [B], and whether windows `led` to the picture, bool [B].
+
+        `out` is not a number where nothing was measured since the flag; the first number is what counts as the first.
+        """
         nobody = torch.zeros_like(flags.before)
         first = torch.full_like(out, torch.nan) if self._first is None else self._first
         self._first = torch.where(flags.before & first.isnan(), out.clamp(min=0), first)
