@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lib_memstab.core.detection import Detector, Step
+from lib_memstab.core.evaluation import Evaluation
 from lib_memstab.core.measurement import Measurement, measure
-from lib_memstab.core.suppression import Evaluation
 
 Phase = Literal["begins", "holds", "steers", "waits", "over"]
 """An evaluation of the beginning, with an extra one or between two of them; after it, where a picture is being steered

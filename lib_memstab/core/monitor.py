@@ -13,6 +13,7 @@ from torch.nn import functional
 from lib_memstab import __version__
 from lib_memstab.core.beginning import Beginning, Judged, WithoutPrompt
 from lib_memstab.core.detection import Detector
+from lib_memstab.core.evaluation import Evaluate, Evaluation, spread
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.region import Region
 from lib_memstab.core.report import (
@@ -25,7 +26,7 @@ from lib_memstab.core.report import (
     Trace,
 )
 from lib_memstab.core.second_look import Again, Of, SecondLooks
-from lib_memstab.core.suppression import Evaluate, Evaluation, Flags, Rule, TextRows, spread
+from lib_memstab.core.suppression import Flags, Rule, TextRows
 from lib_memstab.core.telling import Found, told
 
 log = logging.getLogger("memstab")
@@ -239,13 +240,12 @@ class Monitor:
         if self.reason is not None or detector is None or not detector.steps:
             return [common] * count
         suppressed = torch.zeros_like(detector.score) if self.suppressed is None else self.suppressed
-        extra = torch.zeros_like(detector.score) if self.rule.extra is None else self.rule.extra
-        extra = extra + (0 if self._beginning is None else self._beginning.levels.evaluations)
+        extra = 0 if self._beginning is None else self._beginning.levels.evaluations
         assert self._looks is not None
         looked, alike, lowest = self._looks.told(detector.score)
         facts = [detector.score, detector.measured, detector.outside_count, detector.first_outside, suppressed]
         marks = [detector.broken, detector.late]
-        rows = torch.stack([*facts, extra + looked, alike, lowest, *marks]).double().T.tolist()
+        rows = torch.stack([*facts, looked + extra, alike, lowest, *marks]).double().T.tolist()
         curves = detector.trace().double().tolist()
         pulls = torch.zeros(len(rows), 1, 1) if self.heat is None else self.heat.cpu()
         images = zip(rows, curves, pulls, strict=True)

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lib_memstab.core.evaluation import Evaluation
 from lib_memstab.core.likeness import details
 from lib_memstab.core.region import MOST_ALIKE, Region, at_start
-from lib_memstab.core.suppression import Evaluation, spread
 
 Of = Literal["prompt", "hardest part", "one text"]
 """What a look samples: the prompt as the image does, or of a prompt of several parts the one that pulls hardest, or the
@@ -215,8 +215,7 @@ def _alike(evaluation: Evaluation, pictures: Tensor) -> Tensor:
 
     `pictures` [LOOKS, B, C, H, W] are not finite where there was none.
     """
-    x, noise = evaluation.x.float(), spread(evaluation.sigma, evaluation.x.float())
-    becoming = torch.stack([x - noise * eps.float() for eps in (evaluation.eps, evaluation.eps_cond)])
+    becoming = torch.stack([evaluation.x0(eps) for eps in (evaluation.eps, evaluation.eps_cond)])
     own, looks = (details(some.flatten(0, 1)).unflatten(0, some.shape[:2]) for some in (becoming, pictures))
     found = functional.cosine_similarity(own[:, None], looks[None], dim=3)
     return torch.where(found.isfinite(), found, NO_LOOK).amax((0, 1))

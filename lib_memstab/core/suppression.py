@@ -1,24 +1,21 @@
-"""Rules that pull a flagged image's updates back into the region, and the text rows they may touch.
+"""What a suppression rule is told and what it may touch, and the rule that steers a flagged image away.
 
 A rule sees a whole batch and answers for all of it; the monitor takes its answer only for flagged rows, so every other
-image stays bit-identical. All of it runs on the device without a host synchronisation, and no rule here asks for extra
-denoiser evaluations unless it says so.
+image stays bit-identical. All of it runs on the device without a host synchronisation, and without extra denoiser
+evaluations. `lab.rules` has the rules that this one was held against.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from lib_memstab.core.evaluation import Evaluation, spread
 from lib_memstab.core.likeness import details
-from lib_memstab.core.measurement import Measurement, PathLength
-
-Evaluate = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(x rows, sigma rows, text rows) -> conditional noise prediction of those rows: one extra evaluation each."""
+from lib_memstab.core.measurement import PathLength
 
 
 @dataclass(frozen=True)
@@ -70,41 +67,13 @@ class Flags:
     comes_back: Tensor
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One denoiser evaluation: x = x0 + sigma noise, predictions [B, C, H, W], sigma [B], the guidance scale in use.
-
-    `measured` is its measurement, as it is judged. `hardest` [B]: where a prompt has several parts, the update norm of
-    the one that pulls hardest. `anew`, bool [B]: images that are held against something else from now on, so that their
-    paths begin anew.
-    """
-
-    x: Tensor
-    sigma: Tensor
-    eps_cond: Tensor
-    eps_uncond: Tensor
-    eps: Tensor
-    guidance: float
-    text: Tensor | None
-    evaluate: Evaluate | None
-    measured: Measurement
-    hardest: Tensor | None = None
-    anew: Tensor | None = None
-
-
-def spread(values: Tensor, like: Tensor) -> Tensor:
-    """`values` [B] shaped to multiply `like` [B, ...]."""
-    return values.to(like.dtype).view(-1, *[1] * (like.ndim - 1))
-
-
 class Rule:
-    """Does nothing: the picture as it comes."""
+    """Does nothing: the picture as it comes. `strength`: how much of a rule is applied, all of it from 1 on."""
 
     name: ClassVar[str] = "none"
 
     def __init__(self, strength: float = 1.0) -> None:
-        self.strength = strength
-        self.extra: Tensor | None = None
+        self.strength = min(1.0, strength)
 
     def condition(self, text: Tensor, rows: TextRows) -> Tensor:
         """Text rows for flagged images' next evaluation, [B, T, D]."""
@@ -118,84 +87,19 @@ class Rule:
         return evaluation.eps
 
 
-class ToBound(Rule):
-    """Scale the update so that the path length comes back to the region's bound."""
-
-    name = "rescale to bound"
-
-    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
-        bound = flags.centre * (flags.threshold * flags.deviation).exp()
-        return evaluation.eps * spread((bound / flags.length).clamp(max=1), evaluation.eps)
+def end_swapped(text: Tensor, rows: TextRows) -> Tensor:
+    """Text with the empty prompt's end mark and padding; the user's words stay."""
+    return torch.where(rows.words[..., None], text, rows.empty.to(text))
 
 
-class GuidanceToCentre(Rule):
-    """Shrink guidance until the update norm is the region's centre, or to nothing where it cannot be."""
-
-    name = "guidance to centre"
-
-    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
-        delta = evaluation.eps_cond - evaluation.eps_uncond
-        square = (delta.float() ** 2).flatten(1).mean(1).clamp(min=1e-20)
-        half = (delta.float() * evaluation.eps_uncond.float()).flatten(1).mean(1)
-        rest = (evaluation.eps_uncond.float() ** 2).flatten(1).mean(1) - flags.centre**2
-        scale = (-half + (half**2 - square * rest).clamp(min=0).sqrt()) / square
-        return evaluation.eps_uncond + spread(scale.clamp(0, evaluation.guidance), delta) * delta
+def unguided_at_flag(evaluation: Evaluation, flags: Flags, strength: float) -> Tensor:
+    """Guided noise prediction [B, C, H, W], with as much less guidance as `strength` says where an image is flagged."""
+    first = torch.lerp(evaluation.eps, evaluation.eps_uncond, strength)
+    return torch.where(spread(flags.before, evaluation.eps) > 0, evaluation.eps, first)
 
 
-class GuidanceOff(Rule):
-    """Unconditional prediction from the flag on."""
-
-    name = "guidance off"
-
-    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
-        return evaluation.eps_uncond
-
-
-class Transition(Rule):
-    """No guidance above a fixed noise level, full guidance below it (after Jain et al. 2025)."""
-
-    name = "transition point"
-    SIGMA = 2.0
-
-    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
-        return torch.where(
-            spread(evaluation.sigma > self.SIGMA, evaluation.eps) > 0, evaluation.eps_uncond, evaluation.eps
-        )
-
-
-def end_swapped(text: Tensor, rows: TextRows, share: Tensor) -> Tensor:
-    """Text with its end mark and padding moved by `share` [B] towards the empty prompt's; the user's words stay."""
-    moved = torch.lerp(text, rows.empty.to(text).expand_as(text), spread(share, text))
-    return torch.where(rows.words[..., None], text, moved)
-
-
-class EndSwap(Rule):
-    """End mark and padding replaced by the empty prompt's from the flag on; no guidance at the flag itself.
-
-    Strength is the share of both, whatever the evidence.
-    """
-
-    name = "end swap"
-
-    def __init__(self, strength: float = 1.0) -> None:
-        super().__init__(strength)
-        self._firm: Tensor | None = None
-
-    def firmness(self, flags: Flags) -> Tensor:
-        """How much of the rule is applied to each image, [B] in 0..1."""
-        return torch.full_like(flags.excess, min(1.0, self.strength))
-
-    def condition(self, text: Tensor, rows: TextRows) -> Tensor:
-        return text if self._firm is None else end_swapped(text, rows, rows.of_rows(self._firm))
-
-    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
-        self._firm = self.firmness(flags)
-        first = torch.lerp(evaluation.eps, evaluation.eps_uncond, spread(self._firm, evaluation.eps))
-        return torch.where(spread(flags.before, evaluation.eps) > 0, evaluation.eps, first)
-
-
-class Recalling(EndSwap):
-    """End swap that keeps what each prompt recalls: m = x - sigma eps_c at the first flagged evaluation."""
+class Recalling(Rule):
+    """A rule that keeps what each prompt recalls: m = x - sigma eps_c at the first flagged evaluation."""
 
     def __init__(self, strength: float = 1.0) -> None:
         super().__init__(strength)
@@ -203,49 +107,10 @@ class Recalling(EndSwap):
 
     def recall(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         """m of each image, float32 [B, C, H, W]; of one not flagged before, this evaluation's."""
-        seen = evaluation.x.float() - spread(evaluation.sigma, evaluation.x).float() * evaluation.eps_cond.float()
+        seen = evaluation.x0(evaluation.eps_cond)
         known = spread(flags.before, seen) > 0
         self._recalled = seen if self._recalled is None else torch.where(known, self._recalled, seen)
         return self._recalled
-
-
-class EndSwapAway(Recalling):
-    """End swap, and from then on no guidance towards what the model recalled when the image was flagged.
-
-    Of the guidance on x0 only what does not point from the unconditional x0 towards m is kept.
-    """
-
-    name = "end swap, away"
-
-    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
-        noise = spread(evaluation.sigma, evaluation.x)
-        toward = self.recall(evaluation, flags) - (evaluation.x - noise * evaluation.eps_uncond).float()
-        push = (-noise * (evaluation.eps_cond - evaluation.eps_uncond)).float()
-        share = (push * toward).flatten(1).sum(1) / (toward**2).flatten(1).sum(1).clamp(min=1e-12)
-        first = super().guide(evaluation, flags)
-        assert self._firm is not None
-        kept = push - spread(self._firm * share.clamp(min=0), push) * toward
-        guided = evaluation.eps_uncond - (evaluation.guidance * kept / noise.float()).to(evaluation.eps)
-        return torch.where(spread(flags.before, guided) > 0, guided, first)
-
-
-class Expel(EndSwapAway):
-    """End swap, away, and the recalled picture is taken out of what the latent has already become.
-
-    A picture that is flagged late has begun to be the copy, and a denoiser finishes what has begun, with guidance or
-    without. So of the predicted x0 the part that lies along m (both without their channel means, where it is positive)
-    is left out at every evaluation, until the model has moved elsewhere and there is none.
-    """
-
-    name = "end swap, away, expel"
-
-    def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
-        guided = super().guide(evaluation, flags).float()
-        assert self._recalled is not None
-        assert self._firm is not None
-        noise = spread(evaluation.sigma, evaluation.x).float()
-        part = too_alike(evaluation.x.float() - noise * guided, self._recalled, 0.0)
-        return (guided + spread(self._firm, part) * part / noise).to(evaluation.eps.dtype)
 
 
 def _centred(latent: Tensor) -> Tensor:
@@ -258,10 +123,8 @@ def _share_of_way(evaluation: Evaluation, recalled: Tensor) -> Tensor:
 
     In details only: what is coarse, captions of one content share.
     """
-    x, noise = evaluation.x.float(), spread(evaluation.sigma, evaluation.x).float()
-    without = details(x - noise * evaluation.eps_uncond.float())
-    way = details(recalled) - without
-    gone = details(x - noise * evaluation.eps_cond.float()) - without
+    without = details(evaluation.x0(evaluation.eps_uncond))
+    way, gone = details(recalled) - without, details(evaluation.x0(evaluation.eps_cond)) - without
     return (gone * way).sum(1) / way.square().sum(1).clamp(min=1e-12)
 
 
@@ -293,14 +156,13 @@ class Windows(Recalling):
         self._again: Tensor | None = None
 
     def condition(self, text: Tensor, rows: TextRows) -> Tensor:
-        if self._firm is None or self._again is None:
+        if self._again is None:
             return text
         first, again = rows.halves, rows.glimpses
         if first is None or again is None:
-            first = end_swapped(text, rows, torch.ones_like(rows.of_rows(self._firm)))
-            again = rows.empty.expand_as(text)
+            first, again = end_swapped(text, rows), rows.empty.expand_as(text)
         read = torch.where(spread(rows.of_rows(self._again), text) > 0, again.to(text), first.to(text))
-        return torch.lerp(text, read, spread(rows.of_rows(self._firm), text))
+        return torch.lerp(text, read, self.strength)
 
     def spare(self, evaluation: Evaluation) -> None:
         if not self._path.begun:
@@ -318,14 +180,12 @@ class Windows(Recalling):
             norm = torch.maximum(norm, evaluation.hardest)
         length = self._path.update(measured.sigma, norm, measured.valid)
         self._path.restart(~flags.before)
-        guided = super().guide(evaluation, flags).float()
+        guided = unguided_at_flag(evaluation, flags, self.strength).float()
         recalled = self.recall(evaluation, flags)
         out = (length / flags.centre).log() / flags.deviation
         self._comes_back(flags, out, _share_of_way(evaluation, recalled) > self.LED)
-        assert self._firm is not None
-        noise = spread(evaluation.sigma, evaluation.x).float()
-        excess = too_alike(evaluation.x.float() - noise * guided, recalled, self.KEPT)
-        return (guided + spread(self._firm, excess) * excess / noise).to(evaluation.eps.dtype)
+        excess = too_alike(evaluation.x0(guided), recalled, self.KEPT)
+        return (guided + self.strength * excess / spread(evaluation.sigma, excess)).to(evaluation.eps.dtype)
 
     def _comes_back(self, flags: Flags, out: Tensor, led: Tensor) -> None:
         """Take how far `out` each path is, in deviations [B], and whether windows `led` to the picture, bool [B].
@@ -350,21 +210,3 @@ def too_alike(latent: Tensor, other: Tensor, kept: float) -> Tensor:
     along = (centred * toward).flatten(1).sum(1)
     rest = (centred - spread(along, toward) * toward).flatten(1).norm(dim=1)
     return spread((along - kept / (1 - kept**2) ** 0.5 * rest).clamp(min=0), toward) * toward
-
-
-RULES: dict[str, type[Rule]] = {
-    rule.name: rule
-    for rule in (
-        Rule,
-        ToBound,
-        GuidanceToCentre,
-        Transition,
-        GuidanceOff,
-        EndSwap,
-        EndSwapAway,
-        Expel,
-        Windows,
-    )
-}
-DEFAULT_RULE = "windows"
-"""The rule that ships as default; `bench --rules` prints the table to hold it against."""

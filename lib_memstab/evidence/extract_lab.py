@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lib_memstab.core.monitor import Settings
-from lib_memstab.core.suppression import DEFAULT_RULE
+from lib_memstab.core.suppression import Windows
 from lib_memstab.evidence.extraction import CLIQUE, FloatArray, chosen_distance, judge, tightest
 from lib_memstab.evidence.similarity import Pictures, thumbnails, tiled_distance
 from lib_memstab.lab import tables, truth
@@ -89,7 +89,7 @@ def sample_prompt(own: tuple[str, Sequence[Trial]], plan: Plan) -> Sampled:
     kind, trials = own
     settings = Settings("suppress", plan.sensitivity, plan.strength)
     region = regions[MAIN.mode]
-    watched = suppress(model, MAIN, detect(model, MAIN, trials, region, settings), region, settings, DEFAULT_RULE)
+    watched = suppress(model, MAIN, detect(model, MAIN, trials, region, settings), region, settings, Windows.name)
     pictures = [_shown(judge_, latents) for latents in (watched.plain.latents, watched.after)]
     one, other = (tiled_distance(some, some) for some in pictures)
     before, after = (_copies(judge_, latents) for latents in (watched.plain.latents, watched.after))

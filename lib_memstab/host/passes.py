@@ -17,12 +17,13 @@ from torch import Tensor
 
 from lib_memstab.badge import JobSettings
 from lib_memstab.core.calibration import Recorder
+from lib_memstab.core.evaluation import spread
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.region import Region
 from lib_memstab.core.report import ImageReport, ProfileUse
 from lib_memstab.core.second_look import Of
-from lib_memstab.core.suppression import DEFAULT_RULE, RULES, spread
+from lib_memstab.core.suppression import Windows
 from lib_memstab.host.facts import Applied, PassFacts, Taught
 from lib_memstab.host.port import Host, HostError
 from lib_memstab.host.rows import Parts, Rows, as_sampled, hardest, hardest_places, predictions, read
@@ -142,7 +143,7 @@ class Pass:
         return Monitor(
             region,
             monitor_settings(self.settings, self._last),
-            RULES[DEFAULT_RULE](self.settings.strength),
+            Windows(self.settings.strength),
             self.facts.guidance,
             negative=self.facts.negative,
             # img2img begins near its end: it cannot wait for a look to be alike, and carries over well.
@@ -276,5 +277,5 @@ def not_measured(
     count: int, settings: JobSettings, host: str, reason: str, partial: tuple[int, int] | None = None
 ) -> list[ImageReport]:
     """The reports of `count` images of which nothing is known."""
-    rule = RULES[DEFAULT_RULE](settings.strength)
+    rule = Windows(settings.strength)
     return Monitor(None, monitor_settings(settings), rule, 1.0, reason=reason).reports(count, None, host, partial)

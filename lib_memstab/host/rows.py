@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lib_memstab.core.evaluation import spread
 from lib_memstab.core.measurement import eps_from_denoised, measure
-from lib_memstab.core.suppression import spread
 from lib_memstab.host.port import HostError
 
 

@@ -63,7 +63,7 @@ class PassTexts:
         before = text.shape[1] % self._chunk_rows
         masks = [[True] * before + self._mask(known[one][0], text.shape[1] - before) for one in current]
         rows = TextRows(empty, torch.tensor(masks).to(text.device), owner)
-        swapped = end_swapped(text, rows, torch.ones(1, device=text.device))
+        swapped = end_swapped(text, rows)
         # What cannot be read in pieces has its end swapped and, where that is not enough, is the empty prompt.
         halves, glimpses = swapped.clone(), rows.empty.expand_as(text).clone()
         for index, one in enumerate(current):

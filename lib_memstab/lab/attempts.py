@@ -11,7 +11,7 @@ from torch import Tensor
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.region import Region
 from lib_memstab.core.report import ImageReport
-from lib_memstab.core.suppression import DEFAULT_RULE, RULES, TextRows
+from lib_memstab.core.suppression import TextRows, Windows
 from lib_memstab.lab.attempt import Attempt
 from lib_memstab.lab.experiment import calibrated, text_rows
 from lib_memstab.lab.figures import Judge
@@ -49,7 +49,7 @@ def play(model: LabModel, plan: Play, region: Region, settings: Settings) -> tup
     """Sample a batch under MemStab: final latents [B, 4, h, w] and a report of each image."""
     job = plan.job
     rows = plan.rows if plan.rows is not None or plan.wrap is not None else text_rows(model, job.prompts)
-    rule = RULES[DEFAULT_RULE](settings.strength)
+    rule = Windows(settings.strength)
     monitor = Monitor(
         region, settings, rule, job.guidance, rows, negative=bool(job.negative), calibrated=calibrated(job)
     )

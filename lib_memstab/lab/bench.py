@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.region import MIN_TRAJECTORIES, Region
-from lib_memstab.core.suppression import DEFAULT_RULE, RULES
+from lib_memstab.core.suppression import Windows
 from lib_memstab.lab import contamination, provisional, rates, rivalry, sizes, tables, transfer, transfer_tables, truth
 from lib_memstab.lab.comparison import contenders, judge_contender
 from lib_memstab.lab.cost import measure_cost
@@ -28,6 +28,7 @@ from lib_memstab.lab.figures import (
     suppression_figures,
 )
 from lib_memstab.lab.pictures import rates_figure, similarity_figure
+from lib_memstab.lab.rules import RULES
 from lib_memstab.lab.sd1_layout import LabModel
 from lib_memstab.lab.statistics import frechet_distance
 from lib_memstab.lab.tools import CURVE, SEED_BASES, STATED, given, load_tools, workers
@@ -50,7 +51,7 @@ class Plan:
     hard: int = 60
     sensitivity: float = Settings().sensitivity
     strength: float = Settings().strength
-    rule: str = DEFAULT_RULE
+    rule: str = Windows.name
 
     @property
     def settings(self) -> Settings:
@@ -219,7 +220,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"trajectories of each calibration of --transfer ({transfer.Plan.calibration}) and --rates "
         f"({rates.Plan.calibration}), or that those of --sizes are drawn from ({sizes.Plan.calibration})",
     )
-    parser.add_argument("--rule", choices=sorted(RULES), default=DEFAULT_RULE)
+    parser.add_argument("--rule", choices=sorted(RULES), default=Windows.name)
     parser.add_argument(
         "--seeds",
         type=int,

@@ -10,10 +10,11 @@ import torch
 from torch.nn import functional
 
 from lib_memstab.core.monitor import Settings
-from lib_memstab.core.suppression import DEFAULT_RULE, RULES
+from lib_memstab.core.suppression import Windows
 from lib_memstab.lab import truth
 from lib_memstab.lab.experiment import load_splits
 from lib_memstab.lab.figures import Watched, detect, kinds_of, suppress
+from lib_memstab.lab.rules import RULES
 from lib_memstab.lab.tools import SEED_BASES, load_tools
 from lib_memstab.lab.trials import MAIN, memorized_trials, plain_trials
 
@@ -35,8 +36,8 @@ class Contender:
 
 
 def contenders(split: str, seeds: int, ordinary: int, sensitivity: float) -> list[Contender]:
-    """Every rule at strength 1, then the default rule at every other strength."""
-    rows = [(rule, 1.0) for rule in RULES] + [(DEFAULT_RULE, value) for value in STRENGTHS if value != 1]
+    """Every rule at strength 1, then the one that ships at every other strength."""
+    rows = [(rule, 1.0) for rule in RULES] + [(Windows.name, value) for value in STRENGTHS if value != 1]
     return [Contender(rule, strength, split, seeds, ordinary, sensitivity) for rule, strength in rows]
 
 

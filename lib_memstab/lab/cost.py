@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.region import GRID, Band, Conditions, Likeness, Region
 from lib_memstab.core.report import Verdict
-from lib_memstab.core.suppression import DEFAULT_RULE, RULES, TextRows
+from lib_memstab.core.suppression import TextRows, Windows
 
 STEPS = 20
 
@@ -120,7 +120,7 @@ class _Batch:
 
     def monitor(self, verdict: Verdict) -> Monitor:
         """What watches these images, so that they get this verdict."""
-        return Monitor(REGIONS[verdict], Settings(), RULES[DEFAULT_RULE](1.0), 7.5, self._rows)
+        return Monitor(REGIONS[verdict], Settings(), Windows(), 7.5, self._rows)
 
     def evaluate(self, text: Tensor) -> Tensor:
         """One evaluation of the UNet with the prompt and without, [2 B, C, h, w]."""

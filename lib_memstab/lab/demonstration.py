@@ -20,7 +20,7 @@ from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import Region
 from lib_memstab.core.report import ImageReport, ProfileUse
-from lib_memstab.core.suppression import DEFAULT_RULE, RULES
+from lib_memstab.core.suppression import Windows
 from lib_memstab.lab import corpus, scenes, truth
 from lib_memstab.lab.corpus import Memorized
 from lib_memstab.lab.experiment import CHECKPOINT, PROFILE, fit, load_lab_model, text_rows
@@ -177,7 +177,7 @@ def shoot(
     for mode in MODES:
         monitor = None
         if mode != "off":
-            rule, watched = RULES[DEFAULT_RULE](settings.strength), replace(settings, mode=mode)
+            rule, watched = Windows(settings.strength), replace(settings, mode=mode)
             rows = text_rows(lab.model, job.prompts)
             monitor = Monitor(lab.region, watched, rule, job.guidance, rows, calibrated=lab.use.match == "exact")
         tell = None if progress is None else _teller(progress, mode)

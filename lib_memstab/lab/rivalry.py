@@ -20,7 +20,7 @@ from torch import Tensor
 from lib_memstab.calibration.batches import SEED
 from lib_memstab.core.monitor import Settings
 from lib_memstab.core.region import FloatArray
-from lib_memstab.core.suppression import DEFAULT_RULE
+from lib_memstab.core.suppression import Windows
 from lib_memstab.lab import truth
 from lib_memstab.lab.attention import Reading, processed
 from lib_memstab.lab.corpus import Kind
@@ -120,7 +120,7 @@ def suppressed(cell: Cell, trials: Sequence[Trial], sensitivity: float) -> Sampl
     """Ours: the default rule on what is flagged."""
     model, _, regions = load_tools()
     settings = Settings("suppress", sensitivity)
-    run = run_trials(model, cell, trials, regions[cell.mode], settings, DEFAULT_RULE)
+    run = run_trials(model, cell, trials, regions[cell.mode], settings, Windows.name)
     extra = np.array([float(report.extra_evaluations) for report in run.reports])
     return Sampled(run.latents.numpy(), extra)
 

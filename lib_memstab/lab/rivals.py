@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib_memstab.core.suppression import spread
+from lib_memstab.core.evaluation import spread
 from lib_memstab.lab.attention import masked, processed
 from lib_memstab.lab.rival_detectors import rms
 from lib_memstab.lab.sampling import Evaluate, Job

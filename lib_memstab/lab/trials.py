@@ -14,10 +14,10 @@ from lib_memstab.core.measurement import Measurement, measure
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.region import FloatArray, Region
 from lib_memstab.core.report import ImageReport
-from lib_memstab.core.suppression import RULES
 from lib_memstab.lab import scenes
 from lib_memstab.lab.corpus import Memorized, scene_of
 from lib_memstab.lab.experiment import batches, calibrated, text_rows
+from lib_memstab.lab.rules import RULES
 from lib_memstab.lab.sampling import Evaluate, Job, sample
 from lib_memstab.lab.sd1_layout import LabModel
 

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from lib_memstab.core.calibration import Recorder, learn, with_likeness
+from lib_memstab.core.evaluation import spread
 from lib_memstab.core.likeness import likeness
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.region import Conditions
 from lib_memstab.core.second_look import GUIDANCE, LEVELS
-from lib_memstab.core.suppression import DEFAULT_RULE, RULES, TextRows, spread
+from lib_memstab.core.suppression import TextRows, Windows
 
 SIGMAS = (*np.exp(np.linspace(np.log(14.6), np.log(0.03), 20)), 0.0)
 SHAPE = (4, 16, 16)
@@ -103,10 +104,10 @@ def learned(with_looks=True):
     return with_likeness(region, conditions, likeness(latents, x).double().numpy())
 
 
-def monitor(count, region=None, mode="detect", sensitivity=100.0, rule=DEFAULT_RULE, calibrated=True):
+def monitor(count, region=None, mode="detect", sensitivity=100.0, rule=Windows, calibrated=True):
     rows = TextRows(torch.zeros(1, 6, 5), torch.arange(6)[None].expand(count, -1) < 3)
     region = learned() if region is None else region
-    return Monitor(region, Settings(mode, sensitivity), RULES[rule](1.0), GUIDANCE, rows, calibrated=calibrated)
+    return Monitor(region, Settings(mode, sensitivity), rule(), GUIDANCE, rows, calibrated=calibrated)
 
 
 def watched(prompts, again="own", spoil=None, **settings):

@@ -6,7 +6,7 @@ import torch
 
 from lib_memstab.core.beginning import Levels
 from lib_memstab.core.monitor import Monitor, Settings
-from lib_memstab.core.suppression import RULES
+from lib_memstab.core.suppression import Rule, Windows
 from tests.core.test_monitor import GUIDANCE, SIGMAS, evaluations, region, rows_of  # noqa: F401
 
 EULER_20 = [14.6, 10.7, 8.08, 6.2, 4.86, 3.9, 3.1, 2.5, 2.0]
@@ -69,7 +69,7 @@ def hidden(monitor, gains, negative, seed=0, asked=None):
 
 
 def monitor_of(region, negative):  # noqa: F811
-    return Monitor(region, Settings("detect", 100.0), RULES["none"](), GUIDANCE, negative=negative)
+    return Monitor(region, Settings("detect", 100.0), Rule(), GUIDANCE, negative=negative)
 
 
 def test_a_negative_prompt_that_says_half_of_the_same_hides_nothing(region):  # noqa: F811
@@ -123,7 +123,7 @@ def test_an_evaluation_that_fails_ends_the_measurement_and_leaves_the_picture(re
 
 def test_the_text_of_no_prompt_is_evaluated_where_the_host_gives_nothing_else(region):  # noqa: F811
     rows = rows_of(2)[1]
-    monitor = Monitor(region, Settings("detect"), RULES["none"](), GUIDANCE, rows, negative=True)
+    monitor = Monitor(region, Settings("detect"), Rule(), GUIDANCE, rows, negative=True)
     asked = []
 
     def evaluate(x, sigma, text):
@@ -147,7 +147,7 @@ def steering(region, gains, only=None):  # noqa: F811
     """A job that steers: its monitor, what its rule was told, and its answers; `only` some of these images."""
     own = list(range(len(gains))) if only is None else only
     rows = rows_of(len(own))[1]
-    monitor = Monitor(region, Settings("suppress"), RULES["windows"](), GUIDANCE, rows, negative=True)
+    monitor = Monitor(region, Settings("suppress"), Windows(), GUIDANCE, rows, negative=True)
     told, answers, guide = [], [], monitor.rule.guide
     monitor.rule.guide = lambda evaluation, flags: told.append((evaluation, flags)) or guide(evaluation, flags)
     for step, (sigma, cond, plain) in enumerate(evaluations(gains)):

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from lib_memstab.core.monitor import Settings
-from lib_memstab.core.suppression import DEFAULT_RULE
+from lib_memstab.core.suppression import Windows
 from lib_memstab.evidence.verify.run import excesses
 from lib_memstab.evidence.webui_prompt import escaped
 from lib_memstab.lab import truth
@@ -74,9 +74,9 @@ def of_the_lab(memorized, ordinary):
     """The lab's own sampler."""
     model, judge, regions = load_tools()
     region, settings = regions["txt2img"], Settings("suppress")
-    watched = suppress(model, MAIN, detect(model, MAIN, memorized, region, settings), region, settings, DEFAULT_RULE)
+    watched = suppress(model, MAIN, detect(model, MAIN, memorized, region, settings), region, settings, Windows.name)
     plain = run_trials(model, MAIN, ordinary, None, settings)
-    touched = run_trials(model, MAIN, ordinary, region, settings, DEFAULT_RULE)
+    touched = run_trials(model, MAIN, ordinary, region, settings, Windows.name)
     return Side(
         "lab",
         judge.similarities(watched.plain.latents, memorized)[0],

@@ -8,9 +8,10 @@ pytest.importorskip("torchsde")
 import torch
 
 from lib_memstab.core.monitor import Settings
-from lib_memstab.core.suppression import RULES, Windows
+from lib_memstab.core.suppression import Windows
 from lib_memstab.lab import truth
 from lib_memstab.lab.experiment import load_splits
+from lib_memstab.lab.rules import RULES
 from lib_memstab.lab.tools import load_tools
 from lib_memstab.lab.trials import Cell, memorized_trials, run_trials
 
@@ -34,14 +35,14 @@ class Watched(Windows):
 
 @pytest.mark.parametrize(("kind", "least", "most"), [("caption", 0, 3), ("template", 8, 8)])
 def test_in_few_steps_captions_keep_their_halves_and_templates_do_not(monkeypatch, kind, least, most):
-    monkeypatch.setitem(RULES, "windows", Watched)
+    monkeypatch.setitem(RULES, Watched.name, Watched)
     monkeypatch.setattr(Watched, "batches", [])
     model, judge, regions = load_tools()
     memorized = memorized_trials(load_splits()["tuning"], 1, 10_000, ("heavy", "medium"))
     trials = [trial for trial in memorized if trial.pair.kind == kind][:8]
     replayed = judge.similarities(run_trials(model, FEW_STEPS, trials, None, SUPPRESS).latents, trials)[0]
     assert (replayed > truth.COPY_THRESHOLD).all()
-    found = run_trials(model, FEW_STEPS, trials, regions["txt2img"], SUPPRESS, "windows")
+    found = run_trials(model, FEW_STEPS, trials, regions["txt2img"], SUPPRESS, Watched.name)
     assert [one.verdict for one in found.reports] == ["suppressed"] * 8
     assert (judge.similarities(found.latents, trials)[0] < truth.COPY_THRESHOLD).all()
     in_pieces = [(batch.read == batch.glimpses).flatten(1).all(1) for batch in Watched.batches]

@@ -12,7 +12,7 @@ import torch
 from lib_memstab import __version__
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.profile import ProfileError
-from lib_memstab.core.suppression import DEFAULT_RULE, RULES
+from lib_memstab.core.suppression import Windows
 from lib_memstab.evidence.similarity_command import shown_pictures
 from lib_memstab.evidence.verify.plan import Mode, Sampling, SourceError, Taken
 from lib_memstab.evidence.verify.webui_terms import (
@@ -79,7 +79,7 @@ class LabSource:
         start = time.perf_counter()
         job, monitor = replace(self.job, prompts=prompts, seeds=seeds), None
         if mode != "off":
-            rule, rows = RULES[DEFAULT_RULE](self.settings.strength), text_rows(self.lab.model, prompts)
+            rule, rows = Windows(self.settings.strength), text_rows(self.lab.model, prompts)
             calibrated = self.lab.use.match == "exact"
             settings = replace(self.settings, mode=mode)
             monitor = Monitor(self.lab.region, settings, rule, job.guidance, rows, calibrated=calibrated)
