@@ -29,10 +29,9 @@ from safetensors.torch import load_file, save_file
 from lib_memstab.core.report import ImageReport
 from lib_memstab.lab import truth
 from lib_memstab.lab.corpus import Memorized
-from lib_memstab.lab.experiment import load_lab_model, load_splits
+from lib_memstab.lab.experiment import MODEL_FOLDER, load_lab_model, load_splits
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = ROOT / "lib_memstab" / "lab" / "model"
 PROBE, RECORDER = (Path(__file__).parent / name for name in ("probe.py", "memstab_recorder.py"))
 START_LIMIT_S = 300
 PATIENCE_MS = 240_000
@@ -138,8 +137,8 @@ def lay_out(data):
     models = data / "models" / "Stable-diffusion"
     models.mkdir(parents=True)
     for part in ("memstab-lab.safetensors", "memstab-lab.yaml"):
-        shutil.copy(MODEL / part, models)
-    shutil.copytree(MODEL / "memstab-lab", models / "memstab-lab")
+        shutil.copy(MODEL_FOLDER / part, models)
+    shutil.copytree(MODEL_FOLDER / "memstab-lab", models / "memstab-lab")
     # The text model's folder is named relative to the WebUI's own, where this checkpoint is not.
     settings = models / "memstab-lab.yaml"
     near = settings.read_text("utf-8")
@@ -236,7 +235,7 @@ def known(splits):
 def calibrated(webui, splits):
     """The WebUI with a usable profile of its checkpoint: the shipped one, or one made over the API if that is not."""
     _, profiles = webui.call("/memstab/v1/profiles")
-    digest = hashlib.sha256((MODEL / "memstab-lab.safetensors").read_bytes()).hexdigest()
+    digest = hashlib.sha256((MODEL_FOLDER / "memstab-lab.safetensors").read_bytes()).hexdigest()
     if not any(one["error"] is None and one["checkpoint"]["sha256"] == digest for one in profiles):
         plan = {
             "width": 128,

@@ -4,7 +4,7 @@ python -m tests.e2e.default_calibration --webui FOLDER [--ordinary 200] [--only 
 
 The WebUI calibrates itself by `POST /memstab/v1/calibrate` with nothing but the size, so with prompts of its own
 choice; then ordinary and memorized prompts of the tuning split run in detect mode. A hit is a flagged picture among
-those that are copies.
+those that are copies. MEMSTAB_LAB_MODEL=FOLDER takes a model that `train` made in place of the lab model.
 """
 
 import argparse
