@@ -1,6 +1,6 @@
 """How honest a calibration by default is: false alarms and hits in many ways of sampling, as a table.
 
-python -m tests.e2e.default_calibration --webui FOLDER [--ordinary 200] [--only "CFG 3"]
+python -m tests.e2e.default_calibration --webui FOLDER [--ordinary 200] [--only "CFG 3" | --samplers [STEPS]]
 
 The WebUI calibrates itself by `POST /memstab/v1/calibrate` with nothing but the size, so with prompts of its own
 choice; then ordinary and memorized prompts of the tuning split run in detect mode. A hit is a flagged picture among
@@ -64,11 +64,16 @@ def seconds_each(webui, count=64, batch=4):
     return (time.monotonic() - start) / count
 
 
-def row(webui, known, name, memorized, ordinary):
+def samplers(webui, steps):
+    """A way of sampling for each sampler that the WebUI has."""
+    names = [one["name"] for one in webui.call("/sdapi/v1/samplers")[1]]
+    return {f"{name} {steps}": {"sampler_name": name, "steps": steps} for name in names}
+
+
+def row(webui, known, name, how, memorized, ordinary):
     """One way of sampling: name, false alarms, hits, and whether the profile says it is for that."""
-    how = dict(WAYS[name])
     if "page" in how:
-        how["init_images"] = [webui.one("a red circle next to a blue star on a striped white background").data]
+        how = {**how, "init_images": [webui.one("a red circle next to a blue star on a striped white background").data]}
     plain, copies = (pictures_of(webui, trials, {"mode": "detect"}, **how) for trials in (ordinary, memorized))
     pairs = zip(copies, memorized, strict=True)
     copied = [one for one, trial in pairs if known.similarity(one, trial.text) > truth.COPY_THRESHOLD]
@@ -80,7 +85,9 @@ def main():
     parser = argparse.ArgumentParser(description="False alarms and hits after a calibration by default.")
     parser.add_argument("--webui", default=os.environ.get("MEMSTAB_WEBUI"), help="the WebUI's folder, or its address")
     parser.add_argument("--ordinary", type=int, default=200, help="pictures of ordinary prompts in each way")
-    parser.add_argument("--only", nargs="*", choices=WAYS, default=list(WAYS), help="ways of sampling")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--only", nargs="*", choices=WAYS, default=list(WAYS), help="ways of sampling")
+    ways.add_argument("--samplers", nargs="?", type=int, const=20, help="each of the WebUI's, at so many steps (20)")
     args = parser.parse_args()
     if not args.webui:
         parser.error("no WebUI: say where with --webui FOLDER or MEMSTAB_WEBUI=FOLDER")
@@ -96,8 +103,9 @@ def main():
         print(f"calibrated in {seconds:.0f} s, {images} images, {seconds / images:.2f} s each")
         print(f"a picture of txt2img takes {plain:.2f} s: as long as {seconds / plain:.0f} of these")
         rows = []
-        for name in args.only:
-            rows.append(row(webui, known, name, memorized, ordinary))
+        chosen = samplers(webui, args.samplers) if args.samplers else {name: WAYS[name] for name in args.only}
+        for name, how in chosen.items():
+            rows.append(row(webui, known, name, how, memorized, ordinary))
             print(*rows[-1], sep=", ", flush=True)
         print(table(["way of sampling", "ordinary pictures flagged", "copies flagged", "profile"], rows))
 
