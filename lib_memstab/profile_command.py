@@ -113,7 +113,8 @@ def words(told: dict[str, Any]) -> str:
         ("made", f"{told['created']} with MemStab {made['memstab']}, torch {made['torch']}, {made['host']}"),
         (
             "measured",
-            "{name} of update norms at guidance {reference_guidance}, over {over}".format(**told["statistic"]),
+            "{name} of update norms at guidance {reference_guidance}, over {over}".format(**told["statistic"])
+            + (", by the smaller norm of a step" if told["statistic"]["smaller_end"] else ""),
         ),
         ("checksum", told["checksum"]),
     ]

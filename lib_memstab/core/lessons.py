@@ -55,7 +55,7 @@ class Lesson:
         prompt: a digest of the prompt; which words it had cannot be told from it.
         sketch: its latents, small and rough (`sketch_of`); empty where a picture it was made from would tell.
         day: YYYY-MM-DD.
-        over: along what the path was walked.
+        over, smaller_end: along what the path was walked, and by which norms (`core.profile.Statistic`).
     """
 
     mode: Mode
@@ -71,6 +71,7 @@ class Lesson:
     sketch: str
     day: str
     over: Over = added("sigma")
+    smaller_end: bool = added(False)
 
     def levels(self) -> FloatArray:
         """Log noise levels of the path."""

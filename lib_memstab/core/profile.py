@@ -88,19 +88,21 @@ class Versions:
 class Statistic:
     """What the regions bound: the path length of update norms, measured at this guidance scale.
 
-    `over`: along what the path is walked. What is measured now is `STATISTIC`; other profiles judge nothing.
+    `over`: along what the path is walked. `smaller_end`: whether a step counts by the smaller norm of its two ends.
+    What is measured now is `STATISTIC`; other profiles judge nothing.
     """
 
     name: Literal["path length"] = "path length"
     reference_guidance: float = REFERENCE_GUIDANCE
     over: Over = added("sigma")
+    smaller_end: bool = added(False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.reference_guidance <= 100:
             raise ProfileError("the statistic's reference guidance is a number from 1 to 100")
 
 
-STATISTIC = Statistic(over="square root of sigma")
+STATISTIC = Statistic(over="square root of sigma", smaller_end=True)
 """What this version measures, and bounds by a profile that is of the same."""
 
 

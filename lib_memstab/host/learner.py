@@ -209,6 +209,7 @@ def lessons_of(taught: Taught) -> list[Lesson]:
                 sketch="" if taught.latents is None else sketch_of(taught.latents[image]),
                 day=day,
                 over=STATISTIC.over,
+                smaller_end=STATISTIC.smaller_end,
             )
         )
     return found
@@ -222,7 +223,8 @@ def _lesson(line: bytes) -> Lesson | None:
         return None
     length = len(lesson.path)
     fits = length > 0 and 0 <= lesson.offset <= len(GRID) - length and np.isfinite(lesson.path).all()
-    return lesson if fits and lesson.over == STATISTIC.over and sound_sketch(lesson.sketch) else None
+    known = (lesson.over, lesson.smaller_end) == (STATISTIC.over, STATISTIC.smaller_end)
+    return lesson if fits and known and sound_sketch(lesson.sketch) else None
 
 
 def _lines(lessons: Sequence[Lesson]) -> str:

@@ -178,7 +178,8 @@ def test_what_is_done_to_a_picture_does_not_depend_on_the_others_of_its_batch(re
     gains = [0.3, 0.02, 0.03]
     monitor, _, among = steering(region, gains)
     assert [one.verdict for one in monitor.reports(3)] == ["suppressed", "clear", "suppressed"]
-    assert monitor.reports(3)[2].steps.first_outside == 4
+    # It pulls from the fourth evaluation on, and a path is longer where two in a row pull.
+    assert monitor.reports(3)[2].steps.first_outside == 5
     for place in range(3):
         alone, _, answers = steering(region, gains, only=[place])
         for (_, one), (_, other) in zip(answers, among, strict=True):

@@ -74,8 +74,21 @@ def test_unit_norms_have_length_one():
 
 
 def test_path_length_follows_its_formula():
-    walked = (1.2 + 1.1) / 2 * 1 + (1.1 + 0.9) / 2 * 1 + 0.25 * 2 * 0.9
+    walked = 1.1 * 1 + 0.9 * 1 + 0.25 * 2 * 0.9
     assert path_of([16.0, 9.0, 4.0], [1.2, 1.1, 0.9]) == pytest.approx(walked / (1 + 1 + 0.25 * 2))
+    assert path_of([16.0], [1.2]) == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_one_evaluation_of_a_picture_that_was_moved_too_far_does_not_make_a_path_longer(place):
+    levels, norms = [16.0, 9.0, 4.0, 1.0], [1.1] * 4
+    norms[place] = 5.0
+    assert path_of(levels[: place + 1], norms[: place + 1]) == pytest.approx(1.1)
+    assert path_of(levels, norms) == pytest.approx(1.1)
+
+
+def test_two_such_evaluations_in_a_row_do():
+    assert path_of([16.0, 9.0, 4.0, 1.0], [1.1, 5.0, 5.0, 1.1]) == pytest.approx((1.1 + 5 + 1.1 + 0.25 * 1.1) / 3.25)
 
 
 @pytest.mark.parametrize("norms", [(1.2, 5.0, 1.1, 0.9), (1.2, 1.1, 5.0, 0.9), (1.2, 1.1, 1.1, 0.9)])
@@ -90,7 +103,7 @@ def test_a_noise_level_that_is_evaluated_twice_counts_once_where_the_path_ends_t
 
 
 def test_noise_levels_that_rise_add_no_way():
-    walked = (1.2 + 1.1) / 2 * 2 + (1.4 + 0.9) / 2 * 2 + 0.25 * 1 * 0.9
+    walked = 1.1 * 2 + 0.9 * 2 + 0.25 * 1 * 0.9
     assert path_of([16.0, 4.0, 9.0, 1.0], [1.2, 1.1, 1.4, 0.9]) == pytest.approx(walked / (2 + 2 + 0.25))
 
 
@@ -108,6 +121,6 @@ def test_a_row_that_is_not_valid_leaves_its_path_as_it_was():
     path = PathLength()
     path.update(torch.tensor([14.0, 14.0]), torch.tensor([1.2, 1.2]), torch.tensor([True, True]))
     before = path.update(torch.tensor([7.0, 7.0]), torch.tensor([1.1, 1.1]), torch.tensor([True, True]))
-    after = path.update(torch.tensor([3.0, 3.0]), torch.tensor([9.0, 9.0]), torch.tensor([False, True]))
+    after = path.update(torch.tensor([3.0, 3.0]), torch.tensor([0.5, 0.5]), torch.tensor([False, True]))
     assert after[0] == before[0]
-    assert after[1] > before[1]
+    assert after[1] < before[1]

@@ -31,8 +31,9 @@ hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDENS = GOLDEN, EARLIER, UNLOOKED, OVER_SIGMA = tuple(
-    ROOT / "tests" / "golden" / f"profile{form}.json" for form in ("", "-earlier", "-without-likeness", "-over-sigma")
+GOLDENS = GOLDEN, EARLIER, UNLOOKED, OVER_SIGMA, BOTH_ENDS = tuple(
+    ROOT / "tests" / "golden" / f"profile{form}.json"
+    for form in ("", "-earlier", "-without-likeness", "-over-sigma", "-mean-of-ends")
 )
 SHA256 = "0123456789abcdef" * 4
 
@@ -116,7 +117,10 @@ PROFILES = st.builds(
     created=st.dates().map(lambda day: day.isoformat()),
     versions=versions,
     statistic=st.builds(
-        Statistic, reference_guidance=st.floats(1, 100), over=st.sampled_from(["sigma", "square root of sigma"])
+        Statistic,
+        reference_guidance=st.floats(1, 100),
+        over=st.sampled_from(["sigma", "square root of sigma"]),
+        smaller_end=st.booleans(),
     ),
     modes=st.dictionaries(st.sampled_from(["txt2img", "img2img"]), calibrations(), min_size=1),
 )
@@ -257,6 +261,13 @@ def test_the_statistic_is_measured_at_the_reference_guidance():
 def test_a_file_that_does_not_say_along_what_the_path_is_walked_means_sigma(path):
     assert b'"over"' not in path.read_bytes()
     assert load(path).statistic.over == "sigma"
+    assert load(path).statistic != STATISTIC
+
+
+@pytest.mark.parametrize("path", [OVER_SIGMA, BOTH_ENDS], ids=lambda path: path.stem)
+def test_a_file_that_does_not_say_by_which_norm_a_step_counts_is_of_another_statistic(path):
+    assert b'"smaller_end"' not in path.read_bytes()
+    assert not load(path).statistic.smaller_end
     assert load(path).statistic != STATISTIC
 
 

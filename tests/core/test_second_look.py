@@ -527,7 +527,7 @@ def test_the_loop_reads_back_once_an_evaluation_and_without_likeness_never(mode)
 @pytest.mark.parametrize("rule", [Rule, Windows])
 def test_what_is_spared_while_nobody_is_suspicious_changes_nothing(monkeypatch, mode, rule):
     # The first two pull little at first: one is found by its look, the other by its path alone.
-    prompts = Prompts([0.35, 0.6, 0.2], [True, True, False], [0, 1, 2], [0.3, 0.3, 1.0])
+    prompts = Prompts([0.4, 0.6, 0.2], [True, True, False], [0, 1, 2], [0.3, 0.3, 1.0])
     asked = []
 
     def run():
