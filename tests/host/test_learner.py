@@ -126,6 +126,7 @@ def test_lessons_outlive_the_program_and_a_power_cut(learns, caplog):
         {"mode": "video"},
         {"size": [1]},
         {"over": "sigma"},
+        {"smaller_end": False},
     ],
 )
 def test_a_line_that_was_tampered_with_or_measured_otherwise_is_left_out(learns, change):
