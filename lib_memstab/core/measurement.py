@@ -111,10 +111,11 @@ class PathLength:
 
     def update(self, sigma: Tensor, norm: Tensor, valid: Tensor) -> Tensor:
         """Take one evaluation (`sigma`, `norm`, `valid` [B]); L [B]. Rows that are not valid keep their path."""
-        zero, one = torch.zeros_like(norm), torch.ones_like(norm)
-        place = torch.where(valid, sigma, one).sqrt()
-        none = torch.full_like(norm, self._NONE)
-        way = self._way or _Way(zero, zero, zero, place, none, none)
+        place = torch.where(valid, sigma, torch.ones_like(sigma)).sqrt()
+        way = self._way
+        if way is None:
+            zero, none = torch.zeros_like(norm), torch.full_like(norm, self._NONE)
+            way = _Way(zero, zero, zero, place, none, none)
         again = valid & ((way.place - place).abs() <= self.SAME / 2 * way.place)
         moved = valid & ~again
         step = (way.place - place).clamp(min=0)

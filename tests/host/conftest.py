@@ -40,7 +40,7 @@ class Recording:
 
 
 CALIBRATED = ("Euler", "DPM2")
-"""Large steps and small ones: a step counts by its smaller norm, which is smaller where it is larger."""
+"""Large steps and small ones: as a step counts by its smaller norm, a path of large ones is a little shorter."""
 
 
 def calibrate(hooks, callbacks, init=None):
