@@ -38,6 +38,12 @@ a calibration by default, tell too wide a spread."""
 _ROUNDS = 8
 """Most times that replays are looked for: with each one gone, the others' spread is better known."""
 
+_GROWTH, _MOST_BENT = 1.2, 1 / 3
+"""How many times as wide as at an earlier level curves may be spread, replays aside: a path is a mean over its way, and
+those over a longer way differ less. Prompts with a word or two of a memorized title bend away from the others instead,
+the later the farther; where they are many, the spread by itself would find nothing odd about them. Where more than this
+share bends away, that is what ordinary curves do."""
+
 
 class Recorder:
     """Keeps the path lengths of one batch of trajectories; touches nothing, waits for no device before the end."""
@@ -200,6 +206,16 @@ def _moments(conditions: Conditions, curves: FloatArray, replay: float) -> _Mome
 def _without_replays(curves: FloatArray, replay: float) -> FloatArray:
     """The curves that stay below `replay` robust deviations of each other; of n curves 1 + 2 / n times as many.
 
+    Deviations may grow by `_GROWTH` from high noise levels to low ones, but if more than `_MOST_BENT` of the curves
+    then were replays, as they do.
+    """
+    kept = _low(curves, replay, _GROWTH)
+    return curves[kept if kept.mean() >= 1 - _MOST_BENT else _low(curves, replay, math.inf)]
+
+
+def _low(curves: FloatArray, replay: float, growth: float) -> NDArray[np.bool_]:
+    """Which curves are not far above the others, see `_without_replays`.
+
     Robust: from the median, by the absolute deviation from it. Few curves know that badly level by level, so half of it
     (geometrically) is the plain deviation's share of the level, scaled to the absolute ones of all levels.
     """
@@ -209,11 +225,12 @@ def _without_replays(curves: FloatArray, replay: float) -> FloatArray:
         plain = np.maximum(np.sqrt(np.nanmean(gaps[kept] ** 2, axis=0)), 1e-12)
         ratio = 1.4826 * np.nanmedian(np.abs(gaps[kept]), axis=0) / plain
         spread = np.maximum(plain * np.sqrt(ratio * np.nanmedian(ratio)), 1e-12)
+        spread = np.minimum(spread, growth * np.minimum.accumulate(spread[::-1])[::-1])
         low = np.nanmax(gaps / spread, axis=1) <= replay * (1 + 2 / len(curves))
         if low.sum() < MIN_TRAJECTORIES or (low == kept).all():
             break
         kept = low
-    return curves[kept]
+    return kept
 
 
 def _features(kinds: Sequence[Conditions]) -> FloatArray | None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lib_memstab.core.calibration import OUTSPOKEN, learn, with_likeness, with_likeness_of
-from lib_memstab.core.region import Conditions, Likeness
+from lib_memstab.core.region import GRID, Conditions, Likeness
 from tests.core.test_region import ordinary, region_of, scores
 
 
@@ -24,6 +24,31 @@ def test_replays_among_the_trajectories_neither_drag_the_bound_nor_hide(share, c
         missed.append((scores(region, later) <= bound).mean())
     assert np.mean(alarms) < 0.0135
     assert np.mean(missed) < 0.03
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_trajectories_that_bend_away_neither_widen_the_region_nor_count_as_ordinary(share):
+    rng = np.random.default_rng(12)
+    alarms, missed = [], []
+    for _ in range(20):
+        curves = ordinary(128, rng)
+        bent = round(128 * share)
+        curves[:bent] += 0.02 * rng.uniform(2, 12, (bent, 1)) * np.linspace(1, 0, len(GRID)) ** 1.5
+        region = learn(curves)
+        bound = region.threshold(100)
+        alarms.append((scores(region, ordinary(2000, rng)) > bound).mean())
+        replays = ordinary(500, rng) + 0.02 * rng.uniform(5, 7, (500, 1)) * np.linspace(1, 0.4, len(GRID))
+        missed.append((scores(region, replays) <= bound).mean())
+    assert np.mean(alarms) < 0.0135
+    assert np.mean(missed) < 0.25
+
+
+def test_what_half_of_the_trajectories_do_is_ordinary():
+    rng = np.random.default_rng(13)
+    for _ in range(20):
+        curves = ordinary(64, rng)
+        curves[:32] += 0.02 * 5 * np.linspace(1, 0, len(GRID))
+        assert learn(curves).count >= 62
 
 
 def test_few_ordinary_trajectories_are_taken_for_replays():
