@@ -138,13 +138,18 @@ class Pass:
         # A hires pass finishes what the base pass began, which had its look.
         self._may_look = self.facts.name == "base" and not self._host.pictured(params)
         region: Region | None = None
+        guidance = self.facts.guidance
         if self.applied.profile is not None:
-            region = self.applied.profile.modes[self.facts.mode].region
+            calibration = self.applied.profile.modes[self.facts.mode]
+            region = calibration.region
+            if self.facts.sampler not in calibration.covered.samplers:
+                # To other samplers' paths a scale is what it is to a denoiser.
+                guidance *= _share(denoiser)
         return Monitor(
             region,
             monitor_settings(self.settings, self._last),
             Windows(self.settings.strength),
-            self.facts.guidance,
+            guidance,
             negative=self.facts.negative,
             # img2img begins near its end: it cannot wait for a look to be alike, and carries over well.
             calibrated=self.applied.state == "exact" or self.facts.mode == "img2img",
@@ -158,8 +163,7 @@ class Pass:
         rows = read(params.x, params.sigma, out, parts, alphas)
         if self._recorder is not None:
             self._recorder.update(measure(rows.sigma, rows.judged, rows.eps_uncond))
-        # DDIM CFG++ guides by a part of the scale.
-        scale = denoiser.sampler.sampler_extra_args["cond_scale"] * getattr(denoiser, "cond_scale_miltiplier", 1.0)
+        scale = denoiser.sampler.sampler_extra_args["cond_scale"] * _share(denoiser)
         plain = rows.eps_uncond + scale * (rows.eps_cond - rows.eps_uncond)
         ours = monitor.evaluated(
             rows.x,
@@ -279,3 +283,8 @@ def not_measured(
     """The reports of `count` images of which nothing is known."""
     rule = Windows(settings.strength)
     return Monitor(None, monitor_settings(settings), rule, 1.0, reason=reason).reports(count, None, host, partial)
+
+
+def _share(denoiser: Any) -> float:
+    """The share of the guidance scale that the host guides by: less than all of it with DDIM CFG++."""
+    return float(getattr(denoiser, "cond_scale_miltiplier", 1.0))

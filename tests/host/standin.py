@@ -23,6 +23,7 @@ SEED = 5
 SAMPLERS = {
     "Euler": "sample_euler", "Euler a": "sample_euler_ancestral", "Heun": "sample_heun", "DPM2": "sample_dpm_2",
     "DPM++ 2M": "sample_dpmpp_2m", "DPM++ 2S a": "sample_dpmpp_2s_ancestral", "LMS": "sample_lms", "DDIM": None,
+    "DDIM CFG++": None,
 }  # fmt: skip
 
 
@@ -155,6 +156,7 @@ class Denoiser:
             if skips
             else self.evaluate(params.x[-count:], params.sigma[-count:], params.text_uncond)
         )
+        self.last_noise_uncond = without
         out = torch.cat([with_prompt, without])
         for call in self.callbacks.denoised:
             call(types.SimpleNamespace(x=out))
@@ -219,11 +221,14 @@ class Sampler:
 
     def _ddim(self, x, steps):
         times = torch.clip(torch.arange(0, 1000, 1000 // steps) + 1, 0, 999)
+        plus = self.name == "DDIM CFG++"
+        self.model_wrap_cfg.cond_scale_miltiplier = 1 / 12.5 if plus else 1.0
         for i, place in enumerate(range(len(times) - 1, 0, -1)):
             alpha, before = ALPHAS[times[place]], ALPHAS[times[place - 1]]
             eps = self.model_wrap_cfg(x, times[place].expand(len(x)).float())
             x0 = (x - (1 - alpha).sqrt() * eps) / alpha.sqrt()
-            x = before.sqrt() * x0 + (1 - before).sqrt() * eps
+            back = self.model_wrap_cfg.last_noise_uncond if plus else eps
+            x = before.sqrt() * x0 + (1 - before).sqrt() * back
             self.callback_state({"x": x, "i": i, "sigma": 0, "sigma_hat": 0, "denoised": x0})
         return x
 

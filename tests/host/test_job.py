@@ -5,6 +5,7 @@ import logging
 import random
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -36,6 +37,22 @@ def test_detect_changes_nothing_and_suppress_only_what_is_flagged(extension, equ
     assert near[1] > near[0]
     assert off[0].report is None
     assert off[0].infotext == {}
+
+
+def test_a_sampler_that_guides_by_a_part_of_its_scale_is_held_against_that_part(extension, made):
+    """A band for no guidance in which no path is a long one: only who is held against it is clear."""
+    known = made.profile.modes["txt2img"]
+    (band,) = known.region.bands
+    low = replace(band, conditions=replace(band.conditions, guidance=1.0), mean=band.mean + 1, count=None)
+    region = replace(known.region, bands=(low, replace(band, count=None)))
+
+    def scores(**covered):
+        calibration = replace(known, region=region, covered=replace(known.covered, **covered))
+        extension.store.save(replace(made.profile, name="stand-in", modes={"txt2img": calibration}))
+        return [extension.sample([REPLAY], DETECT, sampler=one)[0].report.verdict for one in ("DDIM", "DDIM CFG++")]
+
+    assert scores() == ["flagged", "clear"]
+    assert scores(samplers=("DDIM CFG++",)) == ["flagged", "flagged"]
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
