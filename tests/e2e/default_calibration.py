@@ -1,6 +1,6 @@
 """How honest a calibration by default is: false alarms and hits in many ways of sampling, as a table.
 
-python -m tests.e2e.default_calibration --webui FOLDER [--ordinary 200] [--only "CFG 3" | --samplers [STEPS]]
+python -m tests.e2e.default_calibration --webui FOLDER [--ordinary 200] [--only "CFG 3" | --samplers | --schedulers]
 
 The WebUI calibrates itself by `POST /memstab/v1/calibrate` with nothing but the size, so with prompts of its own
 choice; then ordinary and memorized prompts of the tuning split run in detect mode. A hit is a flagged picture among
@@ -35,6 +35,7 @@ WAYS = {
     "DPM++ 2M Karras 25": {"sampler_name": "DPM++ 2M", "scheduler": "Karras", "steps": 25},
     "DDIM 20": {"sampler_name": "DDIM"},
     "DDIM 10": {"sampler_name": "DDIM", "steps": 10},
+    "DDIM CFG++ 12": {"sampler_name": "DDIM CFG++", "steps": 12},
     "DPM2 a 20": {"sampler_name": "DPM2 a"},
     "UniPC 12": {"sampler_name": "UniPC", "steps": 12},
     "Euler 10": {"steps": 10},
@@ -64,10 +65,13 @@ def seconds_each(webui, count=64, batch=4):
     return (time.monotonic() - start) / count
 
 
-def samplers(webui, steps):
-    """A way of sampling for each sampler that the WebUI has."""
-    names = [one["name"] for one in webui.call("/sdapi/v1/samplers")[1]]
-    return {f"{name} {steps}": {"sampler_name": name, "steps": steps} for name in names}
+def each(webui, samplers, schedulers):
+    """A way of sampling for each sampler that the WebUI has, at so many steps, or for each of its schedulers."""
+    if samplers:
+        names = [one["name"] for one in webui.call("/sdapi/v1/samplers")[1]]
+        return {f"{name} {samplers}": {"sampler_name": name, "steps": samplers} for name in names}
+    names = [one["label"] for one in webui.call("/sdapi/v1/schedulers")[1]]
+    return {f"Euler {name} {schedulers}": {"scheduler": name, "steps": schedulers} for name in names}
 
 
 def row(webui, known, name, how, memorized, ordinary):
@@ -88,6 +92,7 @@ def main():
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--only", nargs="*", choices=WAYS, default=list(WAYS), help="ways of sampling")
     ways.add_argument("--samplers", nargs="?", type=int, const=20, help="each of the WebUI's, at so many steps (20)")
+    ways.add_argument("--schedulers", nargs="?", type=int, const=20, help="each of the WebUI's, with Euler")
     args = parser.parse_args()
     if not args.webui:
         parser.error("no WebUI: say where with --webui FOLDER or MEMSTAB_WEBUI=FOLDER")
@@ -103,7 +108,8 @@ def main():
         print(f"calibrated in {seconds:.0f} s, {images} images, {seconds / images:.2f} s each")
         print(f"a picture of txt2img takes {plain:.2f} s: as long as {seconds / plain:.0f} of these")
         rows = []
-        chosen = samplers(webui, args.samplers) if args.samplers else {name: WAYS[name] for name in args.only}
+        every = args.samplers or args.schedulers
+        chosen = each(webui, args.samplers, args.schedulers) if every else {name: WAYS[name] for name in args.only}
         for name, how in chosen.items():
             rows.append(row(webui, known, name, how, memorized, ordinary))
             print(*rows[-1], sep=", ", flush=True)
