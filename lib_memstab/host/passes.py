@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lib_memstab.badge import JobSettings
 from lib_memstab.core.calibration import Recorder
+from lib_memstab.core.completing import judging_region
 from lib_memstab.core.evaluation import spread
 from lib_memstab.core.measurement import measure
 from lib_memstab.core.monitor import Monitor, Settings
@@ -140,9 +141,8 @@ class Pass:
         region: Region | None = None
         guidance = self.facts.guidance
         if self.applied.profile is not None:
-            calibration = self.applied.profile.modes[self.facts.mode]
-            region = calibration.region
-            if self.facts.sampler not in calibration.covered.samplers:
+            region = judging_region(self.applied.profile, self.facts.mode)
+            if self.facts.sampler not in self.applied.profile.modes[self.facts.mode].covered.samplers:
                 # To other samplers' paths a scale is what it is to a denoiser.
                 guidance *= _share(denoiser)
         return Monitor(

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from lib_memstab.core import profile as profiles
+from lib_memstab.core.completing import judging_region
 from lib_memstab.core.monitor import Monitor, Settings
 from lib_memstab.core.profile import Checkpoint
 from lib_memstab.core.region import Region
@@ -144,7 +145,7 @@ def load_lab(job: Job) -> Lab:
     return Lab(
         model,
         digest,
-        profile.modes["txt2img"].region,
+        judging_region(profile, "txt2img"),
         ProfileUse(profile.name, profile.checksum, found.state, found.reason),
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lib_memstab.core.completing import judging_region
 from lib_memstab.core.region import Region
 from lib_memstab.lab.checker import CaptionChecker
 from lib_memstab.lab.corpus import Corpus
@@ -40,7 +41,7 @@ def load_judge() -> tuple[LabModel, Judge]:
 def load_tools() -> tuple[LabModel, Judge, dict[str, Region]]:
     """Model, judge, and region by mode, loaded once per process."""
     profile = load_profile()
-    regions: dict[str, Region] = {str(mode): calibration.region for mode, calibration in profile.modes.items()}
+    regions: dict[str, Region] = {str(mode): judging_region(profile, mode) for mode in profile.modes}
     return *load_judge(), regions
 
 

@@ -1,0 +1,87 @@
+"""A region for ways of sampling that were not calibrated together, such as DDIM at a low guidance scale.
+
+A calibration tries what moves ordinary paths one at a time: where a picture begins, at one guidance scale, and guidance
+scales, with and without a negative prompt, from noise alone. What a scale or a negative prompt does is much the same
+wherever a picture begins: as much is added to the log path length, and its deviation is as many times as large, at the
+same share of the way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lib_memstab.core.profile import Mode, Profile
+from lib_memstab.core.region import MOST_ALIKE, Band, Conditions, FloatArray, Likeness, Region
+
+
+def judging_region(profile: Profile, mode: Mode) -> Region:
+    """The region by which pictures of this mode are judged; img2img is completed by what is known from noise alone."""
+    region = profile.modes[mode].region
+    return completed(region, profile.modes["txt2img"].region if "txt2img" in profile.modes else region)
+
+
+def completed(region: Region, example: Region) -> Region:
+    """The region with a band for every start of its own at every scale of `example`.
+
+    `example` is a region of the same checkpoint that knows several scales, or the same one; of its starts the one with
+    most bands is what is gone by. Where the region has bands with a negative prompt, so have all of its starts. Bands
+    that are there stay as they are. A region to judge by, not to keep: its bands do not say how many trajectories they
+    are of.
+    """
+    known = [band for band in _fullest(example) if region.covers(band.conditions.negative)]
+    have = {band.conditions for band in region.bands}
+    found = [replace(band, count=None) for band in region.bands]
+    for start in sorted({conditions.start for conditions in have}):
+        own = [band for band in region.bands if band.conditions.start == start]
+        for to in known:
+            conditions = replace(to.conditions, start=start)
+            if conditions not in have:
+                found.append(_moved(region, example, _nearest(own, conditions), known, conditions))
+    if len(found) == len(region.bands):
+        return region
+    return replace(region, bands=tuple(sorted(found, key=lambda band: band.conditions.key())))
+
+
+def _fullest(region: Region) -> list[Band]:
+    """The bands of the start that has most of them; of the highest such start."""
+    by_start: dict[float, list[Band]] = defaultdict(list)
+    for band in region.bands:
+        by_start[band.conditions.start].append(band)
+    return max(by_start.values(), key=lambda own: (len(own), own[0].conditions.start))
+
+
+def _moved(region: Region, example: Region, base: Band, known: Sequence[Band], to: Conditions) -> Band:
+    """`base` under the conditions `to`, of another scale or negative prompt, by what `known` says that does."""
+    higher = np.log(known[0].conditions.start / base.conditions.start)
+    before, after = (_nearest(known, conditions) for conditions in (base.conditions, to))
+
+    def there(row: FloatArray) -> FloatArray:
+        return np.interp(region.log_sigma + higher, example.log_sigma, row)
+
+    likeness = base.likeness
+    if likeness is not None and before.likeness is not None and after.likeness is not None:
+        most = math.atanh(MOST_ALIKE)
+        mean = likeness.mean + after.likeness.mean - before.likeness.mean
+        likeness = Likeness(
+            max(-most, min(mean, most)), likeness.deviation * after.likeness.deviation / before.likeness.deviation
+        )
+    return Band(
+        to,
+        base.mean + there(after.mean - before.mean),
+        base.deviation * np.exp(there(np.log(after.deviation / before.deviation))),
+        likeness=likeness,
+    )
+
+
+def _nearest(bands: Sequence[Band], to: Conditions) -> Band:
+    """The one of these bands that is nearest to the conditions, whatever its start."""
+
+    def distance(band: Band) -> tuple[bool, float]:
+        return band.conditions.negative != to.negative, abs(math.log(band.conditions.guidance / to.guidance))
+
+    return min(bands, key=distance)
