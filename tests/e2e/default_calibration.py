@@ -35,12 +35,14 @@ WAYS = {
     "DPM++ 2M Karras 25": {"sampler_name": "DPM++ 2M", "scheduler": "Karras", "steps": 25},
     "DDIM 20": {"sampler_name": "DDIM"},
     "DDIM 10": {"sampler_name": "DDIM", "steps": 10},
+    "DDIM 20, CFG 3": {"sampler_name": "DDIM", "cfg_scale": 3},
     "DDIM CFG++ 12": {"sampler_name": "DDIM CFG++", "steps": 12},
     "DPM2 a 20": {"sampler_name": "DPM2 a"},
     "UniPC 12": {"sampler_name": "UniPC", "steps": 12},
     "Euler 10": {"steps": 10},
     "Euler 50": {"steps": 50},
     "img2img .75": {"page": "img2img", "denoising_strength": 0.75},
+    "img2img .75, CFG 1": {"page": "img2img", "denoising_strength": 0.75, "cfg_scale": 1},
     "img2img .5": {"page": "img2img", "denoising_strength": 0.5},
 }
 
