@@ -29,11 +29,11 @@ def completed(region: Region, example: Region) -> Region:
     """The region with a band for every start of its own at every scale of `example`.
 
     `example` is a region of the same checkpoint that knows several scales, or the same one; of its starts the one with
-    most bands is what is gone by. Where the region has bands with a negative prompt, so have all of its starts. Bands
-    that are there stay as they are. A region to judge by, not to keep: its bands do not say how many trajectories they
-    are of.
+    most bands is what is gone by. Where the region has bands with a negative prompt, it has them at every scale and
+    start, too. Bands that are there stay as they are. A region to judge by, not to keep: its bands do not say how many
+    trajectories they are of.
     """
-    known = [band for band in _fullest(example) if region.covers(band.conditions.negative)]
+    known = [band for band in _known(example) if region.covers(band.conditions.negative)]
     have = {band.conditions for band in region.bands}
     found = [replace(band, count=None) for band in region.bands]
     for start in sorted({conditions.start for conditions in have}):
@@ -41,27 +41,40 @@ def completed(region: Region, example: Region) -> Region:
         for to in known:
             conditions = replace(to.conditions, start=start)
             if conditions not in have:
-                found.append(_moved(region, example, _nearest(own, conditions), known, conditions))
+                base = _nearest(own, conditions)
+                found.append(_moved(base, _nearest(known, base.conditions), to, conditions, (region, example)))
     if len(found) == len(region.bands):
         return region
     return replace(region, bands=tuple(sorted(found, key=lambda band: band.conditions.key())))
 
 
-def _fullest(region: Region) -> list[Band]:
-    """The bands of the start that has most of them; of the highest such start."""
+def _known(region: Region) -> list[Band]:
+    """The bands of the start that has most of them, of the highest such start; where some are with a negative prompt,
+    there is one with it at every scale.
+    """
     by_start: dict[float, list[Band]] = defaultdict(list)
     for band in region.bands:
         by_start[band.conditions.start].append(band)
-    return max(by_start.values(), key=lambda own: (len(own), own[0].conditions.start))
+    own = max(by_start.values(), key=lambda bands: (len(bands), bands[0].conditions.start))
+    plain, negative = ([band for band in own if band.conditions.negative == kind] for kind in (False, True))
+    for to in plain if negative else ():
+        conditions = replace(to.conditions, negative=True)
+        base = _nearest(negative, conditions)
+        if base.conditions != conditions:
+            own = [*own, _moved(base, _nearest(plain, base.conditions), to, conditions, (region, region))]
+    return own
 
 
-def _moved(region: Region, example: Region, base: Band, known: Sequence[Band], to: Conditions) -> Band:
-    """`base` under the conditions `to`, of another scale or negative prompt, by what `known` says that does."""
-    higher = np.log(known[0].conditions.start / base.conditions.start)
-    before, after = (_nearest(known, conditions) for conditions in (base.conditions, to))
+def _moved(base: Band, before: Band, after: Band, to: Conditions, regions: tuple[Region, Region]) -> Band:
+    """`base` under the conditions `to`, which do to it what leads from the band `before` to the band `after`.
+
+    `regions`: the ones of `base` and of the other two.
+    """
+    here, example = regions
+    higher = np.log(before.conditions.start / base.conditions.start)
 
     def there(row: FloatArray) -> FloatArray:
-        return np.interp(region.log_sigma + higher, example.log_sigma, row)
+        return np.interp(here.log_sigma + higher, example.log_sigma, row)
 
     likeness = base.likeness
     if likeness is not None and before.likeness is not None and after.likeness is not None:

@@ -37,9 +37,7 @@ def below(start):
 def test_every_start_gets_the_scales_and_the_negative_prompt_of_the_fullest(likeness):
     found = completed(known(likeness), known(likeness))
     assert {one.conditions for one in found.bands} == {
-        Conditions(scale, start, negative)
-        for start in (*STARTS, TOP)
-        for scale, negative in [*((scale, False) for scale in SCALES), (7.0, True)]
+        Conditions(scale, start, negative) for start in (*STARTS, TOP) for scale in SCALES for negative in (False, True)
     }
     for one in found.bands:
         true = band(one.conditions.guidance, one.conditions.start, one.conditions.negative, likeness)
