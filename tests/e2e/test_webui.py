@@ -520,7 +520,7 @@ def test_the_webuis_own_description_tells_of_memstabs_pages(webui):
     status, told = webui.call("/openapi.json")
     assert status == 200
     pages = {path: own for path, own in told["paths"].items() if path.startswith("/memstab/v1/")}
-    assert len(pages) == 11
+    assert len(pages) == 13
     for page in (page for own in pages.values() for page in own.values()):
         assert page["summary"]
         assert page["description"]
