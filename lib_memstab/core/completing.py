@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from lib_memstab.core.profile import Mode, Profile
-from lib_memstab.core.region import MOST_ALIKE, Band, Conditions, FloatArray, Likeness, Region
+from lib_memstab.core.region import LEAST_DEVIATION, MOST_ALIKE, Band, Conditions, FloatArray, Likeness, Region
 
 
 def judging_region(profile: Profile, mode: Mode) -> Region:
@@ -80,9 +80,8 @@ def _moved(base: Band, before: Band, after: Band, to: Conditions, regions: tuple
     if likeness is not None and before.likeness is not None and after.likeness is not None:
         most = math.atanh(MOST_ALIKE)
         mean = likeness.mean + after.likeness.mean - before.likeness.mean
-        likeness = Likeness(
-            max(-most, min(mean, most)), likeness.deviation * after.likeness.deviation / before.likeness.deviation
-        )
+        deviation = likeness.deviation * after.likeness.deviation / before.likeness.deviation
+        likeness = Likeness(max(-most, min(mean, most)), max(deviation, LEAST_DEVIATION))
     return Band(
         to,
         base.mean + there(after.mean - before.mean),

@@ -31,7 +31,7 @@ MIN_TRAJECTORIES = 8
 MOST_ALIKE = 0.995
 """Likeness beyond which more of it says nothing."""
 
-_LEAST_DEVIATION = 0.001
+LEAST_DEVIATION = 0.001
 """Of a likeness: less than float32 tells apart in it would not judge but fail."""
 
 _TAIL_SHARE, _TAIL_FEWEST = 0.1, 8
@@ -82,9 +82,9 @@ class Likeness:
     deviation: float
 
     def __post_init__(self) -> None:
-        if not (abs(self.mean) <= math.atanh(MOST_ALIKE) and _LEAST_DEVIATION <= self.deviation < math.inf):
+        if not (abs(self.mean) <= math.atanh(MOST_ALIKE) and LEAST_DEVIATION <= self.deviation < math.inf):
             raise RegionError(
-                f"a likeness has a mean from -3 to 3 and a deviation of {_LEAST_DEVIATION} or more; calibrate again"
+                f"a likeness has a mean from -3 to 3 and a deviation of {LEAST_DEVIATION} or more; calibrate again"
             )
 
 

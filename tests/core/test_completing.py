@@ -1,5 +1,7 @@
 """Regions for ways of sampling that were not calibrated together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,10 @@ def test_a_region_of_one_scale_learns_it_from_another():
 def test_a_region_that_lacks_nothing_is_left_as_it_is():
     region = region_of([band(scale, TOP) for scale in SCALES])
     assert completed(region, region) is region
+
+
+def test_likenesses_that_a_file_may_hold_make_no_region_that_cannot_be_used():
+    odd = [replace(band(scale, TOP), likeness=Likeness(2.9, own)) for scale, own in ((1.0, 0.001), (7.0, 100.0))]
+    region = region_of([*odd, replace(band(7.0, 5.0), likeness=Likeness(2.9, 0.001))])
+    low = next(one for one in completed(region, region).bands if one.conditions == Conditions(1.0, 5.0))
+    assert low.likeness == Likeness(2.9, 0.001)
