@@ -46,13 +46,13 @@ def test_a_sampler_that_guides_by_a_part_of_its_scale_is_held_against_that_part(
     low = replace(band, conditions=replace(band.conditions, guidance=1.0), mean=band.mean + 1, count=None)
     region = replace(known.region, bands=(low, replace(band, count=None)))
 
-    def scores(**covered):
+    def found(**covered):
         calibration = replace(known, region=region, covered=replace(known.covered, **covered))
         extension.store.save(replace(made.profile, name="stand-in", modes={"txt2img": calibration}))
         return [extension.sample([REPLAY], DETECT, sampler=one)[0].report.verdict for one in ("DDIM", "DDIM CFG++")]
 
-    assert scores() == ["flagged", "clear"]
-    assert scores(samplers=("DDIM CFG++",)) == ["flagged", "flagged"]
+    assert found() == ["flagged", "clear"]
+    assert found(samplers=("DDIM CFG++",)) == ["flagged", "flagged"]
 
 
 @pytest.mark.parametrize("sampler", ["Euler", "DDIM"])
