@@ -23,7 +23,7 @@ from lib_memstab.core.second_look import GUIDANCE
 SEED, OTHER_SEED = 700_000, 750_000
 """First seeds of the trajectories, and of their second look."""
 
-REPLAYED = 0.4
+REPLAYED = 0.35
 """Likeness to its second look from which a picture is a replay: a few of a hundred ordinary captions reach it."""
 
 Places = TypeVar("Places", range, list[int])

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib_memstab.core.evaluation import Evaluation
-from lib_memstab.core.likeness import details
+from lib_memstab.core.likeness import evened
 from lib_memstab.core.region import MOST_ALIKE, Region, at_start
 
 Of = Literal["prompt", "hardest part", "one text"]
@@ -56,10 +56,10 @@ class Mark(NamedTuple):
     usual: float
 
 
-MARKS = (Mark(math.inf, 0.3, 2.0), Mark(10, 0.45, 3.0), Mark(3, 0.6, 4.0))
+MARKS = (Mark(math.inf, 0.3, 2.0), Mark(10, 0.4, 3.0), Mark(3, 0.55, 4.0))
 """From the first one on the bound is lower than without a look; in between it is linear in deviations."""
 
-PART = Mark(1.01, 0.75, 5.0)
+PART = Mark(1.01, 0.7, 5.0)
 """One more for an image that is judged by one part of its prompt. The path of a part, or of the parts' mean, may be an
 ordinary one while the sum replays, so what has nearly all details of its look is a replay, whatever the path was."""
 
@@ -216,7 +216,7 @@ def _alike(evaluation: Evaluation, pictures: Tensor) -> Tensor:
     `pictures` [LOOKS, B, C, H, W] are not finite where there was none.
     """
     becoming = torch.stack([evaluation.x0(eps) for eps in (evaluation.eps, evaluation.eps_cond)])
-    own, looks = (details(some.flatten(0, 1)).unflatten(0, some.shape[:2]) for some in (becoming, pictures))
+    own, looks = (evened(some.flatten(0, 1)).unflatten(0, some.shape[:2]) for some in (becoming, pictures))
     found = functional.cosine_similarity(own[:, None], looks[None], dim=3)
     return torch.where(found.isfinite(), found, NO_LOOK).amax((0, 1))
 

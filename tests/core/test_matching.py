@@ -60,7 +60,9 @@ def test_what_a_profile_is_not_for(change, reason):
     assert reason in found.reason
 
 
-@pytest.mark.parametrize("change", [{"over": "sigma"}, {"smaller_end": False}, {"reference_guidance": 15}])
+@pytest.mark.parametrize(
+    "change", [{"over": "sigma"}, {"smaller_end": False}, {"evened": False}, {"reference_guidance": 15}]
+)
 def test_a_profile_of_another_statistic_judges_nothing(change):
     found = match(replace(PROFILE, statistic=replace(STATISTIC, **change)), **JOB)
     assert (found.state, found.reason) == ("none", f"{PROFILE.name} was made by a MemStab that measured otherwise.")

@@ -31,9 +31,9 @@ hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDENS = GOLDEN, EARLIER, UNLOOKED, OVER_SIGMA, BOTH_ENDS = tuple(
+GOLDENS = GOLDEN, EARLIER, UNLOOKED, OVER_SIGMA, BOTH_ENDS, AS_THEY_ARE = tuple(
     ROOT / "tests" / "golden" / f"profile{form}.json"
-    for form in ("", "-earlier", "-without-likeness", "-over-sigma", "-mean-of-ends")
+    for form in ("", "-earlier", "-without-likeness", "-over-sigma", "-mean-of-ends", "-as-they-are")
 )
 SHA256 = "0123456789abcdef" * 4
 
@@ -121,6 +121,7 @@ PROFILES = st.builds(
         reference_guidance=st.floats(1, 100),
         over=st.sampled_from(["sigma", "square root of sigma"]),
         smaller_end=st.booleans(),
+        evened=st.booleans(),
     ),
     modes=st.dictionaries(st.sampled_from(["txt2img", "img2img"]), calibrations(), min_size=1),
 )
@@ -269,6 +270,11 @@ def test_a_file_that_does_not_say_by_which_norm_a_step_counts_is_of_another_stat
     assert b'"smaller_end"' not in path.read_bytes()
     assert not load(path).statistic.smaller_end
     assert load(path).statistic != STATISTIC
+
+
+def test_a_file_that_does_not_say_what_a_likeness_is_of_is_of_another_statistic():
+    assert b'"evened"' not in AS_THEY_ARE.read_bytes()
+    assert load(AS_THEY_ARE).statistic == dataclasses.replace(STATISTIC, evened=False)
 
 
 def test_every_field_is_described_in_the_schema():
