@@ -105,7 +105,7 @@ class SecondLooks:
         self._table: Tensor | None = None
         self._highest: Tensor | None = None
         self._awake = self._ordinary is None
-        self._pictures: Tensor | None = None
+        self._details: Tensor | None = None
         self._looked: Tensor | None = None
         self._alike: Tensor | None = None
         self._lowest: Tensor | None = None
@@ -155,9 +155,9 @@ class SecondLooks:
                 some = images[turns[images] == turn]
                 if len(some):
                     self._take(evaluation, some, again, of)
-        if self._pictures is None:
+        if self._details is None:
             return None
-        alike = _alike(evaluation, self._pictures)
+        alike = _alike(evaluation, self._details)
         bounds = torch.where(alike > NO_LOOK, self._bounds_at(alike, by_part), torch.nan)
         self._alike = alike if self._alike is None else torch.maximum(self._alike, alike)
         self._lowest = bounds if self._lowest is None else torch.fmin(self._lowest, bounds)
@@ -191,10 +191,10 @@ class SecondLooks:
         """Look at these images, int64 [n], each from the noise of its next look."""
         assert self._looked is not None
         turns = self._looked[images].long()
-        found = look(noises(evaluation.x)[turns], lambda x, sigma: again(images, x, sigma, of))
-        if self._pictures is None:
-            self._pictures = torch.full_like(evaluation.x.float().expand(LOOKS, *evaluation.x.shape), torch.nan)
-        self._pictures[turns, images] = found.float()
+        found = evened(look(noises(evaluation.x)[turns], lambda x, sigma: again(images, x, sigma, of)))
+        if self._details is None:
+            self._details = found.new_full((LOOKS, len(evaluation.x), found.shape[1]), torch.nan)
+        self._details[turns, images] = found
         self._looked[images] += 1
 
 
@@ -210,13 +210,13 @@ def look(noise: Tensor, predict: Callable[[Tensor, Tensor], tuple[Tensor, Tensor
     return x
 
 
-def _alike(evaluation: Evaluation, pictures: Tensor) -> Tensor:
+def _alike(evaluation: Evaluation, looks: Tensor) -> Tensor:
     """How much each image's predicted picture, guided or not, is like one of its looks', [B]; `NO_LOOK` without.
 
-    `pictures` [LOOKS, B, C, H, W] are not finite where there was none.
+    `looks` [LOOKS, B, C H W], the evened details of theirs, are not finite where there was none.
     """
     becoming = torch.stack([evaluation.x0(eps) for eps in (evaluation.eps, evaluation.eps_cond)])
-    own, looks = (evened(some.flatten(0, 1)).unflatten(0, some.shape[:2]) for some in (becoming, pictures))
+    own = evened(becoming.flatten(0, 1)).unflatten(0, becoming.shape[:2])
     found = functional.cosine_similarity(own[:, None], looks[None], dim=3)
     return torch.where(found.isfinite(), found, NO_LOOK).amax((0, 1))
 

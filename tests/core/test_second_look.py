@@ -27,6 +27,8 @@ from lib_memstab.core.second_look import (
     SUSPICIOUS,
     UNLIKE,
     SecondLooks,
+    look,
+    noises,
 )
 from lib_memstab.core.suppression import Rule, Windows
 from tests.core.looking import SIGMAS, Prompts, learned, monitor, noise, sample, strength_at, strengths_of, watched
@@ -230,6 +232,12 @@ def evaluation_of(prompts, x=None, level=2.0):
     )
 
 
+def seen_by_the_first_look(prompts):
+    """The picture of the first look at the first of these prompts."""
+    first = torch.zeros(1, dtype=torch.int64)
+    return look(noises(noise(0))[:1], lambda x, sigma: prompts.again(first, x, sigma))
+
+
 def as_alike(much, picture, apart):
     """A mixture of both that is like `picture` by so much."""
 
@@ -269,7 +277,7 @@ def test_the_bound_is_highest_for_ordinary_likeness_and_lowest_for_much(mean, de
     score, flagged = torch.tensor([low + 0.01]), torch.zeros(1, dtype=torch.bool)
     assert looks.bounds(evaluation_of(prompts), torch.tensor([low - 0.01]), flagged, prompts.again) is None
     looks.bounds(evaluation_of(prompts), score, flagged, prompts.again)
-    picture, apart = looks._pictures[0], noise(70_000)
+    picture, apart = seen_by_the_first_look(prompts), noise(70_000)
     higher = highest(IN_A_PICTURE) - high
     lower, least_of_all, of_part = (region.threshold(mark.rarity) - high for mark in marks[1:])
     for place, change, changed_of_part in (
@@ -305,7 +313,7 @@ def test_an_image_that_becomes_a_replay_without_guidance_is_alike_too():
     looks.bounds(away, score, flagged, prompts.again)
     _, alike, _ = looks.told(score)
     becoming = seen.x - 2.0 * seen.eps_cond
-    assert float(alike) == pytest.approx(float(likeness(becoming, looks._pictures[0])), abs=1e-5)
+    assert float(alike) == pytest.approx(float(likeness(becoming, seen_by_the_first_look(prompts))), abs=1e-5)
 
 
 def told(report):
