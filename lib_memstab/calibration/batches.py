@@ -16,6 +16,7 @@ from torch import Tensor
 from lib_memstab.calibration.ordinary import ordinary_prompts
 from lib_memstab.calibration.plan import LOOK_STEPS, SIGMAS, Plan, Way
 from lib_memstab.core.likeness import likeness
+from lib_memstab.core.measurement import REFERENCE_GUIDANCE
 from lib_memstab.core.profile import Mode
 from lib_memstab.core.region import MIN_TRAJECTORIES, Conditions, FloatArray
 from lib_memstab.core.second_look import GUIDANCE
@@ -25,6 +26,13 @@ SEED, OTHER_SEED = 700_000, 750_000
 
 REPLAYED = 0.35
 """Likeness to its second look from which a picture is a replay: a few of a hundred ordinary captions reach it."""
+
+REPLAYED_AT_ONCE = 0.17
+"""Likeness of two pictures of one evaluation each, from different noise, from which a prompt replays. Of candidates
+below it, few in a hundred are copies; of ordinary captions about one in eight is above it."""
+
+GLANCES = (800_000, 850_000)
+"""First seeds of these two pictures."""
 
 Places = TypeVar("Places", range, list[int])
 
@@ -75,7 +83,7 @@ class Sampled:
     Attributes:
         curves: log path lengths on the region's grid [B, K].
         starts: first noise levels [B].
-        response: update norms at the first evaluation [B].
+        response: guidance magnitudes at the first evaluation [B].
         latents: float16 [B, C, H, W] on the CPU; None where they are not wanted.
     """
 
@@ -167,11 +175,24 @@ def _negative(plan: Plan, place: int) -> str:
 
 def reading(plan: Plan, prompts: Sequence[str]) -> list[Batch]:
     """Batches of one evaluation each, which tell how much the candidates move the model."""
-    way = Way(plan.guidance[0], SIGMAS)
-    return [
-        Batch([prompts[place] for place in own], [SEED + place for place in own], [""] * len(own), "txt2img", way, 1)
-        for own in cut(range(len(prompts)), plan.batch_size)
-    ]
+    return _at_once(plan, prompts, SEED, final=False)
+
+
+def glances(plan: Plan, prompts: Sequence[str]) -> tuple[list[Batch], list[Batch]]:
+    """Batches of one evaluation each that sample every prompt from one noise, and from another.
+
+    At a guidance scale so high that what the prompt recalls makes nearly all of the picture.
+    """
+    first, second = (_at_once(plan, prompts, seed, final=True) for seed in GLANCES)
+    return first, second
+
+
+def _at_once(plan: Plan, prompts: Sequence[str], seed: int, final: bool) -> list[Batch]:
+    way, found = Way(REFERENCE_GUIDANCE, SIGMAS), []
+    for own in cut(range(len(prompts)), plan.batch_size):
+        some, seeds = [prompts[place] for place in own], [seed + place for place in own]
+        found.append(Batch(some, seeds, [""] * len(own), "txt2img", way, 1, final=final))
+    return found
 
 
 def cut(places: Places, size: int) -> list[Places]:

@@ -114,6 +114,7 @@ class Calibrator:
         def sampled(batch: Batch, now: bool) -> None:
             nonlocal passed, fresh
             progress.done += len(batch.prompts)
+            progress.total = max(progress.total, progress.done)
             passed += batch.evaluations()
             fresh += batch.evaluations() if now else 0
             if fresh:

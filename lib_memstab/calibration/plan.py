@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lib_memstab.calibration.ordinary import KEPT, kept
+from lib_memstab.calibration.ordinary import FEWEST_WORDS
 from lib_memstab.core.profile import Mode, ProfileError, check_name
 from lib_memstab.core.region import MIN_TRAJECTORIES, RegionError
 from lib_memstab.settings import SettingsError
@@ -16,8 +16,21 @@ STRENGTHS = (0.75, 0.5, 0.9, 0.3)
 SCALES = (7.0, 3.0, 1.0, 12.0)
 """Guidance scales where the caller names none; as many of them as the trajectories are enough for."""
 
-MOST_PROMPTS = 256
-"""Trajectories up to which more of them bring more prompts to choose from."""
+MOST_PROMPTS, IN_TURN = 128, 2
+"""Most prompts that MemStab chooses, and how often at least each one is sampled, in other ways."""
+
+WORDS, READ = 16, 1 / 2
+"""Words of the vocabulary that are tried, and that prompts are made of, for each prompt that is chosen."""
+
+CANDIDATES = 4
+"""Candidates of each kind for each prompt that is chosen: only the strongest pull as hard as what users ask for."""
+
+KINDS = (3 / 8, 3 / 8, 1 / 4)
+"""Shares of the chosen prompts that are of the list, of frequent words, and of words that the checkpoint reads, at
+most."""
+
+GLANCED_AT = 2
+"""Words or prompts that are looked at from two noises for each that is wanted, about."""
 
 TIMESTEPS, SIGMAS = "DDIM", "Euler"
 """A sampler over timesteps begins below those over sigmas, and the lower the fewer its steps are: at its first
@@ -108,20 +121,19 @@ class Plan:
         """Trajectories below which some way of sampling has too few to make a band."""
         return MIN_TRAJECTORIES * max(len(self.ways(mode)) for mode in self.modes)
 
-    def candidates(self) -> int:
-        """How many prompts MemStab chooses from; none where the caller gave prompts."""
-        return 0 if self.prompts else round(min(self.trajectories, MOST_PROMPTS) / KEPT)
+    def choosing(self) -> Choosing:
+        """How many prompts MemStab chooses at most, and of how many; of none where the caller gave prompts."""
+        return Choosing(0 if self.prompts else min(self.trajectories // IN_TURN, MOST_PROMPTS))
 
     def batches(self) -> int:
-        """Batches in all."""
+        """Batches in all, about where MemStab chooses the prompts."""
         turns = [(turn, len(ways)) for ways in map(self.ways, self.modes) for turn in range(len(ways))]
-        jobs = [self.candidates(), *(len(range(turn, self.trajectories, count)) for turn, count in turns)]
+        jobs = [*self.choosing().jobs(), *(len(range(turn, self.trajectories, count)) for turn, count in turns)]
         return sum(math.ceil(images / self.batch_size) for images in [*jobs, self.looks()])
 
     def looks(self) -> int:
-        """How many prompts are sampled once more."""
-        prompts = self.prompts or kept(range(self.candidates()))
-        return len(set(prompts[: self.trajectories]))
+        """How many prompts are sampled once more, at most."""
+        return len(set(self.prompts[: self.trajectories])) if self.prompts else self.choosing().prompts
 
     def with_suffix(self, prompt: str) -> str:
         """A prompt as it is sampled."""
@@ -133,11 +145,45 @@ class Plan:
             self.trajectories * sum(way.strength * (way.steps or self.steps) for way in ways) / len(ways)
             for ways in map(self.ways, self.modes)
         ]
-        return self.candidates() + round(sum(shares)) + LOOK_STEPS * self.looks()
+        return sum(self.choosing().jobs()) + round(sum(shares)) + LOOK_STEPS * self.looks()
 
     def images(self) -> int:
-        """Images in all, the candidates' single evaluations among them."""
-        return self.candidates() + self.trajectories * len(self.modes) + self.looks()
+        """Images in all, single evaluations of words and candidates among them; about where MemStab chooses."""
+        return sum(self.choosing().jobs()) + self.trajectories * len(self.modes) + self.looks()
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """How many prompts are chosen at most, and among how many."""
+
+    prompts: int
+
+    @property
+    def words(self) -> int:
+        """Words of the vocabulary that are tried, the most frequent ones."""
+        return WORDS * self.prompts
+
+    @property
+    def read(self) -> int:
+        """Words that the checkpoint reads, which a kind of candidates is made of."""
+        return max(round(READ * self.prompts), FEWEST_WORDS) if self.prompts else 0
+
+    @property
+    def candidates(self) -> int:
+        """Candidates of each kind."""
+        return CANDIDATES * self.prompts
+
+    @property
+    def kinds(self) -> list[int]:
+        """Prompts that are chosen of each kind, at most."""
+        return [round(share * self.prompts) for share in KINDS]
+
+    def jobs(self) -> list[int]:
+        """Images of one evaluation each, about, job by job: once all, then the strongest of these from two noises."""
+        wanted = [self.read, *self.kinds]
+        tried = [self.words, *[self.candidates] * len(KINDS)]
+        twice = [[GLANCED_AT * want] * 2 for want in wanted]
+        return [count for number, glances in zip(tried, twice, strict=True) for count in (number, *glances)]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A calibration: ordinary prompts sampled on the loaded checkpoint and measured, and the profile that comes of it.
 
-First one evaluation of many candidates tells which prompts the checkpoint reads (see `ordinary`). txt2img then goes
+First single evaluations of many candidates tell which prompts the checkpoint reads (see `ordinary`). txt2img then goes
 round the guidance scales, with and without a negative prompt, and a sampler that begins lower. Every prompt gets a
 second look: one that gives the same picture with another seed replays it, and is no ordinary one (many seeds tell a
 replay: Carlini et al. 2023). img2img starts from the latents of the others, at strengths in turn. Every image goes into
@@ -22,21 +22,32 @@ import torch
 from lib_memstab import __version__
 from lib_memstab.calibration.batches import (
     REPLAYED,
+    REPLAYED_AT_ONCE,
     Batch,
     Sampled,
     Trajectory,
     alike,
     batches_of,
     cut,
+    glances,
     reading,
     second_looks,
     trajectories,
     without,
 )
 from lib_memstab.calibration.journal import Journal
-from lib_memstab.calibration.ordinary import SOURCE, best_read, candidates
-from lib_memstab.calibration.plan import Plan
+from lib_memstab.calibration.ordinary import (
+    FEWEST_WORDS,
+    SOURCE,
+    listed,
+    of_frequent,
+    of_read,
+    read_ones,
+    whole_words,
+)
+from lib_memstab.calibration.plan import FEWEST_PROMPTS, Plan
 from lib_memstab.core.calibration import learn, with_likeness
+from lib_memstab.core.likeness import likeness
 from lib_memstab.core.profile import (
     STATISTIC,
     Calibration,
@@ -119,10 +130,7 @@ class Work:
         machine, plan = self._machine, self._plan
         checkpoint, source = machine.checkpoint(), GIVEN
         if not plan.prompts:
-            self._tell("looking which prompts the checkpoint reads")
-            prompts = tuple(map(plan.with_suffix, candidates(machine.vocabulary(), plan.candidates())))
-            response = np.concatenate([one.response for _, one in self._sample(reading(plan, prompts))])
-            plan, source = replace(plan, prompts=best_read(prompts, response)), SOURCE
+            plan, source = replace(plan, prompts=self._chosen(plan)), SOURCE
         else:
             plan = replace(plan, prompts=tuple(map(plan.with_suffix, plan.prompts)))
         # img2img goes round the same prompts: those that nobody looked at twice may be replays.
@@ -155,6 +163,51 @@ class Work:
             except (RegionError, ValueError):
                 continue
         return found
+
+    def _chosen(self, plan: Plan) -> tuple[str, ...]:
+        """The prompts that MemStab chooses: such as the checkpoint reads, and that replay nothing.
+
+        Raises:
+            RegionError: if there are hardly any.
+        """
+        vocabulary, choosing = self._machine.vocabulary(), plan.choosing()
+        words, count, shares = whole_words(vocabulary), choosing.candidates, choosing.kinds
+        if len(words) < FEWEST_WORDS:
+            kinds, shares = [listed(vocabulary, count * len(shares))], [choosing.prompts]
+        else:
+            self._tell("looking which words the checkpoint reads")
+            kinds = [listed(vocabulary, count), of_frequent(words, count)]
+            read = [word for word, _ in self._strongest(plan, words[: choosing.words], choosing.read)]
+            if len(read) >= FEWEST_WORDS:
+                kinds.append(of_read(read, count))
+        self._tell("looking which prompts the checkpoint reads")
+        found = [self._strongest(plan, kind, share) for kind, share in zip(kinds, shares, strict=False)]
+        prompts = read_ones([one for kind in found for one in kind])
+        if len(prompts) < FEWEST_PROMPTS:
+            raise RegionError(
+                "of the prompts that MemStab tries this checkpoint reads hardly one without giving the same picture "
+                "with every seed: calibrate with prompts of your own"
+            )
+        return tuple(map(plan.with_suffix, prompts))
+
+    def _strongest(self, plan: Plan, texts: Sequence[str], wanted: int) -> list[tuple[str, float]]:
+        """Of words or prompts those that move the model most and do not replay, the strongest first, with how much."""
+        asked = [plan.with_suffix(text) for text in texts]
+        response = np.concatenate([one.response for _, one in self._sample(reading(plan, asked))])
+        order: list[int] = np.argsort(-response, kind="stable").tolist()
+        found: list[tuple[str, float]] = []
+        for places in cut(order, wanted):
+            first, second = (
+                torch.cat([one.latents for _, one in self._sample(batches) if one.latents is not None]).float()
+                for batches in glances(plan, [asked[place] for place in places])
+            )
+            fresh = (likeness(first, second) <= REPLAYED_AT_ONCE).tolist()
+            found += [
+                (texts[place], float(response[place])) for place, is_so in zip(places, fresh, strict=True) if is_so
+            ]
+            if len(found) >= wanted:
+                break
+        return found[:wanted]
 
     def _looks(self, plan: Plan, ordinary: Sequence[Trajectory]) -> dict[str, torch.Tensor]:
         """What every prompt gives with another seed, [C, H, W] by prompt."""

@@ -57,12 +57,12 @@ class Recorder:
         """Take one evaluation of the batch."""
         norm = measurement.update_norm()
         if self._first is None:
-            self._first = norm
+            self._first = measurement.delta.sqrt()
         length = self._path.update(measurement.sigma, norm, measurement.valid)
         self._curve.append((measurement.sigma, length, measurement.valid))
 
     def response(self) -> FloatArray:
-        """Update norms at the first evaluation, [B]: how much a prompt moves the model."""
+        """Guidance magnitudes at the first evaluation, [B]: how much a prompt moves the model (Wen et al. 2024)."""
         assert self._first is not None
         return self._first.double().cpu().numpy()
 

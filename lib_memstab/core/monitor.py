@@ -55,8 +55,8 @@ class Monitor:
     """Watches one job's denoiser; its two hooks are called around every evaluation with the job's whole batch.
 
     `region` None, or a `reason`, makes every verdict "not measured" and leaves every tensor as it is. `calibrated`:
-    whether the region is of such ways of sampling. An error inside ends the measurement, not the job: it is logged
-    once, and tensors pass through unchanged from then on.
+    whether the region is of such ways of sampling and such prompts. An error inside ends the measurement, not the job:
+    it is logged once, and tensors pass through unchanged from then on.
     """
 
     def __init__(

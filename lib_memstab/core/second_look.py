@@ -69,7 +69,8 @@ UNLIKE = (2.0, 3.0)
 RARER, IN_A_PICTURE, MUCH_RARER = 3.0, 5.0, 30.0
 """The highest bound is the one for so many times rarer false alarms than the user asks for: from noise alone, where the
 region is of ways of sampling like this one; from a picture, where prompts differ more in how they pull than those of a
-calibration; and where the region is of other ways, so that ordinary paths may go farther out than it knows."""
+calibration; and where the region is of other ways, or of prompts that nobody uses, so that ordinary paths may go
+farther out than it knows."""
 
 FROM_NOISE = 0.75
 """An image begins from noise alone where it does so at no less than this share of the first of `LEVELS`."""
@@ -89,8 +90,8 @@ class SecondLooks:
     """The second looks at one batch's images, and the bounds that come of them.
 
     `sensitivity` says the bound of an image without a look; `guidance` and `negative`, how the batch is sampled;
-    `calibrated`, whether the region is of such ways of sampling. A region that does not say how much ordinary pictures
-    are alike gives no looks.
+    `calibrated`, whether the region is of such ways of sampling and such prompts. A region that does not say how much
+    ordinary pictures are alike gives no looks.
     """
 
     def __init__(

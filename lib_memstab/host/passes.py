@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lib_memstab.badge import JobSettings
+from lib_memstab.calibration.ordinary import chosen
 from lib_memstab.core.calibration import Recorder
 from lib_memstab.core.completing import judging_region
 from lib_memstab.core.evaluation import spread
@@ -139,10 +140,12 @@ class Pass:
         # A hires pass finishes what the base pass began, which had its look.
         self._may_look = self.facts.name == "base" and not self._host.pictured(params)
         region: Region | None = None
-        guidance = self.facts.guidance
+        guidance, of_users = self.facts.guidance, True
         if self.applied.profile is not None:
             region = judging_region(self.applied.profile, self.facts.mode)
-            if self.facts.sampler not in self.applied.profile.modes[self.facts.mode].covered.samplers:
+            covered = self.applied.profile.modes[self.facts.mode].covered
+            of_users = not chosen(covered)
+            if self.facts.sampler not in covered.samplers:
                 # To other samplers' paths a scale is what it is to a denoiser.
                 guidance *= _share(denoiser)
         return Monitor(
@@ -152,7 +155,7 @@ class Pass:
             guidance,
             negative=self.facts.negative,
             # img2img begins near its end: it cannot wait for a look to be alike, and carries over well.
-            calibrated=self.applied.state == "exact" or self.facts.mode == "img2img",
+            calibrated=(self.applied.state == "exact" and of_users) or self.facts.mode == "img2img",
         )
 
     def _after(self, params: Any, out: Tensor, guided: Any) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_memstab.calibration.ordinary import KEPT, candidates
-from lib_memstab.calibration.plan import MOST_PROMPTS
+from lib_memstab.calibration.ordinary import listed
+from lib_memstab.calibration.plan import KINDS, MOST_PROMPTS, Choosing
 from lib_memstab.host.asking import (
     OTHERS,
     Host,
@@ -91,9 +91,9 @@ def own_prompts(vocabulary: Sequence[str], count: int) -> PromptList:
     """So many ordinary prompts of MemStab's, always the same; none that a calibration chooses from."""
     from lib_memstab.evidence.prompt_lists import ListedPrompt, PromptList
 
-    # The first half of candidates is MemStab's list, of which a calibration takes no more than its beginning.
-    used = round(MOST_PROMPTS / KEPT)
-    texts = candidates(vocabulary, 2 * (used + count))[used : used + count]
+    # Of MemStab's list a calibration takes no more than its beginning, all candidates where the model says no words.
+    used = Choosing(MOST_PROMPTS).candidates * len(KINDS)
+    texts = listed(vocabulary, used + count)[used:]
     digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
     prompts = tuple(ListedPrompt(text, line) for line, text in enumerate(texts, start=1))
     return PromptList(OWN, "own", digest, prompts, ())

@@ -24,7 +24,7 @@ from lib_memstab.core.report import ImageReport, ProfileUse
 from lib_memstab.core.suppression import Windows
 from lib_memstab.lab import corpus, scenes, truth
 from lib_memstab.lab.corpus import Memorized
-from lib_memstab.lab.experiment import CHECKPOINT, PROFILE, fit, load_lab_model, text_rows
+from lib_memstab.lab.experiment import CHECKPOINT, PROFILE, calibrated, fit, load_lab_model, text_rows
 from lib_memstab.lab.pictures import to_pictures
 from lib_memstab.lab.sampling import Job, sample
 from lib_memstab.lab.sd1_layout import LabModel
@@ -180,7 +180,7 @@ def shoot(
         if mode != "off":
             rule, watched = Windows(settings.strength), replace(settings, mode=mode)
             rows = text_rows(lab.model, job.prompts)
-            monitor = Monitor(lab.region, watched, rule, job.guidance, rows, calibrated=lab.use.match == "exact")
+            monitor = Monitor(lab.region, watched, rule, job.guidance, rows, calibrated=calibrated(job))
         tell = None if progress is None else _teller(progress, mode)
         latents[mode] = sample(lab.model, job, monitor, tell)
         likeness[mode] = _likeness(lab.model, [subject for subject, _ in asked], latents[mode])

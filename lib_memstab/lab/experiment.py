@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib_memstab.calibration.ordinary import chosen
 from lib_memstab.core.calibration import Recorder
 from lib_memstab.core.matching import Match, match
 from lib_memstab.core.measurement import measure
@@ -73,7 +74,8 @@ def fit(profile: Profile, checkpoint: Checkpoint, channels: int, job: Job) -> Ma
 def calibrated(job: Job) -> bool:
     """Whether a job is judged as one that the lab model's profile is for; img2img always is, as in `host.passes`."""
     profile = load_profile()
-    return job.init is not None or fit(profile, profile.checkpoint, profile.latent.channels, job).state == "exact"
+    fits = fit(profile, profile.checkpoint, profile.latent.channels, job).state == "exact"
+    return job.init is not None or (fits and not chosen(profile.modes["txt2img"].covered))
 
 
 def load_splits() -> dict[str, Any]:

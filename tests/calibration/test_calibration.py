@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib_memstab.calibration.batches import OTHER_SEED, Sampled, batches_of
+from lib_memstab.calibration.batches import GLANCES, OTHER_SEED, Sampled, batches_of
 from lib_memstab.calibration.calibrator import Calibrator
-from lib_memstab.calibration.ordinary import best_read, candidates, ordinary_prompts, whole_words
+from lib_memstab.calibration.ordinary import listed, of_frequent, of_read, ordinary_prompts, read_ones, whole_words
 from lib_memstab.calibration.plan import ENOUGH, LOOK_STEPS, SCALES, STRENGTHS, Plan, Way, read_plan
 from lib_memstab.calibration.work import profile_name
 from lib_memstab.core.profile import Checkpoint
@@ -353,50 +353,117 @@ def test_the_ordinary_prompts_are_many_and_always_the_same():
 
 
 def test_without_prompts_those_are_taken_that_the_model_reads(machine, saved, calibrator):
-    assert calibrator.start(replace(PLAN, prompts=()))
+    plan = replace(PLAN, prompts=())
+    assert calibrator.start(plan)
     progress = finished(calibrator)
-    assert (progress.state, progress.done, progress.total) == ("done", 512 + 184, 512 + 184)
-    assert machine.total == len(machine.batches)
-    read = [batch for batch in machine.batches if batch.steps == 1]
-    assert sum(len(batch.prompts) for batch in read) == 512
+    assert progress.state == "done"
+    assert progress.done < progress.total
+    once = [batch for batch in machine.batches if batch.steps == 1]
+    tried = {prompt for batch in once for prompt in batch.prompts if batch.seeds[0] < GLANCES[0]}
+    assert len(tried) == len(WORDS) + 3 * plan.choosing().candidates
     used = {prompt for batch in machine.batches if batch.steps > 1 for prompt in batch.prompts}
-    assert used < {prompt for batch in read for prompt in batch.prompts}
+    assert len(used) == plan.choosing().prompts == 32
+    assert used < tried
     assert all("wordc" in prompt for prompt in used)
     assert saved[0].modes["txt2img"].covered.prompts.startswith("MemStab's own list")
 
 
-def test_candidates_are_of_the_list_and_of_frequent_words():
-    found = candidates([*WORDS, "Not", "4", "a-b"], 800)
-    assert len(found) == 800
-    assert found == candidates([*WORDS, "Not", "4", "a-b"], 800)
-    words = [word for prompt in found[400:] for word in prompt.split()]
+def test_a_candidate_that_gives_the_same_picture_from_another_noise_is_not_chosen(machine, saved, calibrator):
+    plan = replace(PLAN, prompts=())
+    assert calibrator.start(plan)
+    assert finished(calibrator).state == "done"
+    used = {prompt for batch in machine.batches if batch.steps > 1 for prompt in batch.prompts}
+    machine.replayed = sorted(used)[::3]
+    machine.batches = []
+    assert calibrator.start(replace(plan, name="other"))
+    assert finished(calibrator).state == "done"
+    again = {prompt for batch in machine.batches if batch.steps > 1 for prompt in batch.prompts}
+    assert len(again) == len(used)
+    assert not again & set(machine.replayed)
+    seen = {prompt: set() for prompt in machine.replayed}
+    for batch in machine.batches:
+        for prompt, seed in zip(batch.prompts, batch.seeds, strict=True):
+            if prompt in seen and seed >= GLANCES[0]:
+                seen[prompt].add(seed - seed % 50_000)
+    assert all(seeds == set(GLANCES) for seeds in seen.values())
+
+
+def test_a_model_that_replays_whatever_it_reads_is_not_calibrated(machine, saved, calibrator):
+    machine.picture = lambda prompt, seed: torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(1))
+    assert calibrator.start(replace(PLAN, prompts=()))
+    progress = finished(calibrator)
+    assert progress.state == "failed"
+    assert "calibrate with prompts of your own" in progress.message
+    assert saved == []
+
+
+def test_a_model_that_does_not_say_its_words_is_asked_about_the_list_only(machine, saved, calibrator):
+    machine.vocabulary = list
+    plan = replace(PLAN, prompts=())
+    assert calibrator.start(plan)
+    assert finished(calibrator).state == "done"
+    tried = {prompt for batch in machine.batches for prompt in batch.prompts}
+    assert tried == set(ordinary_prompts(3 * plan.choosing().candidates))
+
+
+def test_the_lists_prompts_are_the_same_for_a_model_of_few_words():
+    assert listed(["few", "words"], 600) == ordinary_prompts(600)
+
+
+def test_prompts_of_frequent_words_hold_more_of_the_first():
+    found = of_frequent(WORDS, 400)
+    assert len(set(found)) == 400
+    assert found == of_frequent(WORDS, 400)
+    words = [word for prompt in found for word in prompt.split()]
     assert set(words) == set(WORDS)
     assert words.count("worda") > 2 * words.count("wordz")
-    assert candidates(["few", "words"], 600) == ordinary_prompts(600)
+
+
+def test_prompts_of_words_that_are_read_hold_all_alike():
+    found = of_read(WORDS, 400)
+    assert len(set(found)) == 400
+    assert found == of_read(WORDS, 400)
+    words = [word for prompt in found for word in prompt.split()]
+    assert set(words) == set(WORDS)
+    assert max(map(words.count, WORDS)) < 1.5 * min(map(words.count, WORDS))
 
 
 def test_a_model_without_the_lists_words_gets_its_prompts_in_its_own():
-    found = candidates([*WORDS, "with", "the"], 800)[:400]
+    found = listed([*WORDS, "with", "the"], 400)
     letters = [word for prompt in found for word in re.findall("[A-Za-z]{3,}", prompt)]
     assert set(letters) == {*WORDS, "with", "the"}
     assert {"a", "of", "in"} < {word for prompt in found for word in prompt.split()}
 
 
 def test_a_model_that_has_the_lists_words_gets_its_prompts_as_they_are():
-    listed = ordinary_prompts(400)
-    words = sorted({word for prompt in listed for word in re.findall("[a-z]{3,}", prompt.lower())})
-    assert candidates(words[::2] + words[1::4], 800)[:400] == listed
+    prompts = ordinary_prompts(400)
+    words = sorted({word for prompt in prompts for word in re.findall("[a-z]{3,}", prompt.lower())})
+    assert listed(words[::2] + words[1::4], 400) == prompts
 
 
 def test_pieces_of_words_are_no_words():
     assert whole_words(["een", "green", "The", "on", "ground", "ound", "sun", "a-b"]) == ["green", "ground", "sun"]
 
 
-def test_the_best_read_are_the_strongest_but_the_very_first():
-    prompts = [str(place) for place in range(640)]
-    kept = best_read(prompts, -np.arange(640.0))
-    assert sorted(map(int, kept)) == list(range(10, 80))
-    assert kept != tuple(sorted(kept, key=int))
+def test_a_candidate_is_read_that_moves_the_model_half_as_much_as_the_median_one():
+    found = read_ones([(str(place), float(place)) for place in range(101)])
+    assert set(found) == {str(place) for place in range(25, 101)}
+    assert found != tuple(sorted(found, key=int))
+    assert read_ones([]) == ()
+
+
+def test_more_candidates_are_looked_at_until_enough_do_not_replay(machine, saved, calibrator):
+    plan = replace(PLAN, prompts=())
+    listed_ones = listed(WORDS, plan.choosing().candidates)
+    machine.replayed = sorted(one for one in listed_ones if "wordc" in one)[3:]
+    assert len(machine.replayed) > 24
+    assert calibrator.start(plan)
+    assert finished(calibrator).state == "done"
+    used = {prompt for batch in machine.batches if batch.steps > 1 for prompt in batch.prompts}
+    assert not used & set(machine.replayed)
+    looked = {prompt for batch in machine.batches if batch.seeds[0] >= GLANCES[0] for prompt in batch.prompts}
+    assert set(machine.replayed) < looked
+    assert len(looked & set(listed_ones)) > len(machine.replayed) + 8
 
 
 def test_a_plan_has_defaults_for_all():
@@ -404,11 +471,13 @@ def test_a_plan_has_defaults_for_all():
     assert (plan.height, plan.width) == (768, 640)
     assert (plan.sampler, plan.steps, plan.guidance, plan.modes) == ("Euler", 20, SCALES, ("txt2img", "img2img"))
     assert plan.prompts == ()
-    assert plan.candidates() == 2048
+    assert plan.choosing().words == 2048
+    assert plan.choosing().kinds == [48, 48, 32]
+    assert sum(plan.choosing().jobs()) == 4352
     own = read_plan({"prompts": ["one"] * 8, "guidance": [7, 1], "modes": "txt2img", "name": "mine"}, *CHOICES)
     assert (own.guidance, own.modes, own.name) == ((7.0, 1.0), ("txt2img",), "mine")
     assert own.prompts == ("one",) * 8
-    assert own.candidates() == 0
+    assert sum(own.choosing().jobs()) == 0
 
 
 @pytest.mark.parametrize(("trajectories", "scales"), [(32, 1), (40, 1), (48, 2), (56, 3), (64, 4), (256, 4)])

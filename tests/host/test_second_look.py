@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib_memstab.calibration.ordinary import SOURCE as CHOSEN
 from lib_memstab.core import profile as profiles
 from lib_memstab.core.monitor import Monitor
 from lib_memstab.core.region import MOST_ALIKE, Likeness
@@ -89,13 +90,25 @@ def test_what_is_as_alike_as_ordinary_pictures_are_is_left_alone(give):
     assert report.second_look.bound > report.score
 
 
-@pytest.mark.parametrize(("sampler", "match", "rarer"), [("Euler", "exact", RARER), ("LMS", "transfer", MUCH_RARER)])
-def test_by_a_profile_of_other_settings_an_unlike_image_has_to_come_much_farther(give, sampler, match, rarer):
+@pytest.mark.parametrize(
+    ("sampler", "match", "prompts", "rarer"),
+    [
+        ("Euler", "exact", "prompts the caller gave", RARER),
+        ("LMS", "transfer", "prompts the caller gave", MUCH_RARER),
+        ("Euler", "exact", CHOSEN, MUCH_RARER),
+    ],
+)
+def test_by_a_profile_of_other_settings_or_prompts_an_unlike_image_has_to_come_much_farther(
+    give, sampler, match, prompts, rarer
+):
     extension = give(Likeness(2.9, 0.5))
+    [path] = extension.folder.glob("*.json")
+    profile = profiles.load(path)
+    modes = {mode: replace(one, covered=replace(one.covered, prompts=prompts)) for mode, one in profile.modes.items()}
+    profiles.save(replace(profile, modes=modes), extension.folder)
     report = report_of(extension, REPLAY, sampler=sampler)
-    [profile] = [profiles.load(path) for path in extension.folder.glob("*.json")]
     assert report.profile.match == match
-    assert report.second_look.bound == pytest.approx(profile.modes["txt2img"].region.threshold(rarer * 100), rel=1e-4)
+    assert report.second_look.bound == pytest.approx(modes["txt2img"].region.threshold(rarer * 100), rel=1e-4)
 
 
 @pytest.mark.parametrize(

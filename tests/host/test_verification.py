@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lib_memstab.calibration.ordinary import candidates
+from lib_memstab.calibration.ordinary import listed
 from lib_memstab.calibration.plan import Plan
 from lib_memstab.evidence.verify.plan import Sampling
 from lib_memstab.host.asking import Host
@@ -94,9 +94,9 @@ def test_training_pictures_are_read_in_output_folders_only(tmp_path):
 
 @pytest.mark.parametrize("vocabulary", [[], WORDS], ids=["a model that does not say", "a model of few words"])
 def test_memstabs_own_prompts_are_none_that_a_calibration_has_seen(vocabulary):
-    most = Plan("Euler", "Automatic", 20, 64, 64, (7.0,), trajectories=4096).candidates()
-    seen = candidates(vocabulary, most)
-    assert most == 2048
+    choosing = Plan("Euler", "Automatic", 20, 64, 64, (7.0,), trajectories=4096).choosing()
+    seen = listed(vocabulary, len(choosing.kinds) * choosing.candidates)
+    assert len(seen) == 1536
     own = own_prompts(vocabulary, 300)
     texts = [prompt.text for prompt in own.prompts]
     assert len(set(texts)) == 300

@@ -27,7 +27,7 @@ from lib_memstab.evidence.verify.webui_terms import (
 from lib_memstab.evidence.webui import WebUI, WebUIError
 from lib_memstab.evidence.webui_prompt import escaped
 from lib_memstab.lab.demonstration import DemoError, load_lab
-from lib_memstab.lab.experiment import text_rows
+from lib_memstab.lab.experiment import calibrated, text_rows
 from lib_memstab.lab.sampling import SAMPLERS, Job, sample
 
 LAB_BATCH: Final = 16
@@ -80,9 +80,8 @@ class LabSource:
         job, monitor = replace(self.job, prompts=prompts, seeds=seeds), None
         if mode != "off":
             rule, rows = Windows(self.settings.strength), text_rows(self.lab.model, prompts)
-            calibrated = self.lab.use.match == "exact"
-            settings = replace(self.settings, mode=mode)
-            monitor = Monitor(self.lab.region, settings, rule, job.guidance, rows, calibrated=calibrated)
+            settings, certain = replace(self.settings, mode=mode), calibrated(job)
+            monitor = Monitor(self.lab.region, settings, rule, job.guidance, rows, calibrated=certain)
         pictures = shown_pictures(self.lab.model, sample(self.lab.model, job, monitor))
         reports = (
             [None] * len(prompts) if monitor is None else monitor.reports(len(prompts), self.lab.use, "memstab lab")
