@@ -28,8 +28,8 @@ REPLAYED = 0.35
 """Likeness to its second look from which a picture is a replay: a few of a hundred ordinary captions reach it."""
 
 REPLAYED_AT_ONCE = 0.17
-"""Likeness of two pictures of one evaluation each, from different noise, from which a prompt replays. Of candidates
-below it, few in a hundred are copies; of ordinary captions about one in eight is above it."""
+"""Likeness of two pictures of one evaluation each, from different noise, from which a prompt replays: of ordinary
+captions about one in ten is above it."""
 
 GLANCES = (800_000, 850_000)
 """First seeds of these two pictures."""

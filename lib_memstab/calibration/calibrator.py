@@ -129,7 +129,7 @@ class Calibrator:
             return
         self._save(profile)
         journal.close()
-        progress.profile = profile.name
+        progress.profile, progress.total = profile.name, progress.done
         self._end("done", _result(profile, work))
 
     def _end(self, state: State, message: str) -> None:

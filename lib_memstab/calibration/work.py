@@ -144,8 +144,8 @@ class Work:
             if mode == "txt2img":
                 self._tell("looking for prompts that replay a picture")
                 looks = self._looks(plan, ordinary)
-                likeness = alike(ordinary, looks).tolist()
-                found = {one.prompt for one, much in zip(ordinary, likeness, strict=True) if much > REPLAYED}
+                likenesses = alike(ordinary, looks).tolist()
+                found = {one.prompt for one, much in zip(ordinary, likenesses, strict=True) if much > REPLAYED}
                 ordinary, plan = without(ordinary, found), plan.without(found)
                 self._so_far[mode], self.replays = ordinary, len(found)
                 latents = [one.latent for one in ordinary if one.latent is not None]
