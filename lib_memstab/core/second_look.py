@@ -66,7 +66,7 @@ ordinary one while the sum replays, so what has nearly all details of its look i
 UNLIKE = (2.0, 3.0)
 """Usual deviations above that likeness: up to them the bound is highest, and from them on as without a look."""
 
-RARER, IN_A_PICTURE, MUCH_RARER = 3.0, 5.0, 30.0
+RARER, IN_A_PICTURE, MUCH_RARER = 3.0, 5.0, 1000.0
 """The highest bound is the one for so many times rarer false alarms than the user asks for: from noise alone, where the
 region is of ways of sampling like this one; from a picture, where prompts differ more in how they pull than those of a
 calibration; and where the region is of other ways, or of prompts that nobody uses, so that ordinary paths may go
