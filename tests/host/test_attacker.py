@@ -261,7 +261,8 @@ def test_the_pages_start_tell_stop_and_give_the_report(pages, attacker, machine)
     assert pages.get(f"{place}/report").status_code == 404
     machine.gate.clear()
     started = pages.post(place, json=BODY)
-    assert (started.status_code, started.json()["state"]) == (202, "waiting")
+    assert started.status_code == 202
+    assert started.json()["state"] in ("waiting", "running")
     for path, body in ((place, BODY), ("/memstab/v1/verify", {"memorized": "a"}), ("/memstab/v1/calibrate", {})):
         refused = pages.post(path, json=body)
         assert (refused.status_code, "DELETE /memstab/v1/attack" in refused.json()["error"]) == (409, True)

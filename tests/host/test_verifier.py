@@ -157,7 +157,8 @@ def test_the_pages_start_tell_stop_and_give_the_report(pages, verifier, machine,
     assert pages.get(f"{place}/report").status_code == 404
     machine.gate.clear()
     started = pages.post(place, json=body)
-    assert (started.status_code, started.json()["state"]) == (202, "waiting")
+    assert started.status_code == 202
+    assert started.json()["state"] in ("waiting", "running")
     again = pages.post(place, json=body)
     assert (again.status_code, "DELETE" in again.json()["error"]) == (409, True)
     calibrate = pages.post("/memstab/v1/calibrate", json={})
