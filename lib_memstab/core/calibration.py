@@ -23,6 +23,7 @@ from lib_memstab.core.region import (
     Likeness,
     Region,
     RegionError,
+    widened,
 )
 
 REPLAY = 4.0
@@ -103,8 +104,10 @@ def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None, re
 
     `conditions` says how each was sampled (default: all alike); each set of conditions gets a band of its own. A
     trajectory more than `replay` robust deviations above the others of its band is taken for a replay that was among
-    the prompts, and left out. Bands have a mean each; of their deviations, which few trajectories tell little about,
-    four bands and more speak together (`_pooled`), unless large ones contradict that (`_contradiction`).
+    the prompts, and left out. Bands have a mean each. Their deviations are upwards, of what lies above the mean: what
+    pulls little, such as words that mean nothing, says nothing about how far ordinary prompts go. As few trajectories
+    tell little about them, four bands and more speak together (`_pooled`), unless large ones contradict that
+    (`_contradiction`). Towards the beginning of a path they are widened (`region.widening`).
 
     Raises:
         RegionError: for fewer than 8 trajectories in a band, or where they do not overlap.
@@ -122,11 +125,12 @@ def learn(curves: FloatArray, conditions: Sequence[Conditions] | None = None, re
     share = 1.0 if pooled is None else _contradiction(kinds, counts, own - pooled)
     bands, peaks = [], []
     for one, alone, together in zip(moments, own, own if pooled is None else pooled, strict=True):
-        mean = np.interp(grid, GRID[one.levels], one.mean)
-        bands.append(Band(one.conditions, mean, np.exp(together + share * (alone - together)), len(one.gaps)))
+        mean, wider = np.interp(grid, GRID[one.levels], one.mean), widened(one.conditions, grid)
+        deviation = wider * np.exp(together + share * (alone - together))
+        bands.append(Band(one.conditions, mean, deviation, len(one.gaps)))
         # Each trajectory is held against the others alone: it has no part in their mean and deviation.
-        fitted = np.interp(GRID[one.levels], grid, together)
-        scale = np.exp(fitted + share * (np.log(one.deviation_of_others) - fitted))
+        fitted, wider = (np.interp(GRID[one.levels], grid, row) for row in (together, wider))
+        scale = wider * np.exp(fitted + share * (np.log(one.deviation_of_others) - fitted))
         peaks.append(np.nanmax(one.gaps_of_others / scale, axis=1))
     return Region(grid, tuple(bands), np.sort(np.concatenate(peaks)))
 
@@ -194,13 +198,30 @@ def _moments(conditions: Conditions, curves: FloatArray, replay: float) -> _Mome
     count = finite.sum(axis=0)
     mean = np.where(finite, kept, 0.0).sum(axis=0) / count
     gaps = kept - mean
-    squares = np.where(finite, gaps**2, 0.0)
-    deviation = np.sqrt(squares.sum(axis=0) / (count - 1))
+    deviation, of_others = _upwards(gaps)
     if (deviation <= 0).any():
         raise RegionError("all calibration trajectories are equal: calibrate with different prompts and seeds")
-    # Leave one out in closed form.
-    others = np.maximum(squares.sum(axis=0) - squares * count / (count - 1), 1e-12) / (count - 2)
-    return _Moments(conditions, levels, mean, deviation, gaps, gaps * count / (count - 1), np.sqrt(others))
+    return _Moments(conditions, levels, mean, deviation, gaps, gaps * count / (count - 1), of_others)
+
+
+def _upwards(gaps: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Deviations upwards [K], the root mean square of `gaps` [N, K] above zero; and those without each one, [N, K].
+
+    Gaps are from the mean, and NaN where a trajectory did not come; without one of them the mean is another, too.
+    """
+    deviation, of_others = np.zeros(gaps.shape[1]), np.full_like(gaps, np.nan)
+    for level, every in enumerate(gaps.T):
+        there = np.isfinite(every)
+        own = every[there]
+        high = np.sort(own)[::-1]
+        sums, squares = (np.concatenate([[0.0], np.cumsum(high**power)]) for power in (1, 2))
+        above = int((own > 0).sum())
+        deviation[level] = np.sqrt(squares[above] / max(above, 1))
+        mean = -own / (len(own) - 1)
+        reach, itself = len(own) - np.searchsorted(high[::-1], mean, side="right"), own > 0
+        square = squares[reach] - 2 * mean * sums[reach] + mean**2 * reach - np.where(itself, (own - mean) ** 2, 0.0)
+        of_others[there, level] = np.sqrt(np.maximum(square, 1e-12) / np.maximum(reach - itself, 1))
+    return deviation, of_others
 
 
 def _without_replays(curves: FloatArray, replay: float) -> FloatArray:
@@ -259,13 +280,14 @@ def _contradiction(kinds: Sequence[Conditions], counts: Sequence[int], gaps: Flo
     """How far bands' log deviations are to be trusted against the fit that they are `gaps` [bands, K] away from, 0..1.
 
     The share of the gaps' variance that chance does not explain (empirical Bayes, Efron and Morris 1973): a log
-    deviation of n has a variance of 1 / 2(n - 1). None of it where a band has fewer than `OUTSPOKEN` trajectories.
+    deviation of n, upwards, has a variance of about 1 / n. None of it where a band has fewer than `OUTSPOKEN`
+    trajectories.
     """
     features = _features(kinds)
     assert features is not None
     if min(counts) < OUTSPOKEN:
         return 0.0
     bands, fitted = features.shape
-    chance = float(np.mean([1 / (2 * (count - 1)) for count in counts]))
+    chance = float(np.mean([1 / count for count in counts]))
     variance = float(np.mean(gaps**2)) * bands / (bands - fitted)
     return max(0.0, 1 - chance / max(variance, chance))

@@ -9,20 +9,22 @@ import torch
 from torch import Tensor
 
 from lib_memstab.core.measurement import Measurement, PathLength
-from lib_memstab.core.region import Region, at_start, interpolate
+from lib_memstab.core.region import Region, at_start, interpolate, widening
 
 
 @dataclass(frozen=True)
 class Step:
     """One evaluation against the region, all [B]: sigma, path length, mean and deviation of its log, excess.
 
-    The excess is in deviations above the mean, minus infinity where nothing could be measured.
+    The excess is in deviations above the mean, minus infinity where nothing could be measured. `narrow`: the deviation
+    as it is where a path begins anew on its way, not `widened` towards the beginning.
     """
 
     sigma: Tensor
     length: Tensor
     mean: Tensor
     deviation: Tensor
+    narrow: Tensor
     excess: Tensor
 
 
@@ -31,6 +33,7 @@ class Detector:
 
     Attributes:
         score: largest standardised excess so far; minus infinity before the first valid evaluation.
+        reach: the same by the narrow deviations: how far out an image may be, however early it is.
         measured: evaluations that allowed a measurement.
         outside_count: evaluations at which `judge` found the image outside.
         first_outside: index of the first of these among all evaluations, -1 while there is none.
@@ -59,12 +62,14 @@ class Detector:
 
     def _begin(self, like: Tensor) -> None:
         self._grid = torch.as_tensor(self.region.log_sigma, dtype=torch.float32).to(like.device)
-        tables = []
-        for starts, table in self._tables:
-            places, values = (torch.as_tensor(part, dtype=torch.float32).to(like.device) for part in (starts, table))
-            tables.append(at_start(places, values, like))
+        wider = widening((self._grid.exp() / like.float().clamp(min=1e-8)[:, None]).clamp(max=1))
+        tables: list[Tensor] = []
+        for known in self._tables:
+            starts, values = (torch.as_tensor(part, dtype=torch.float32).to(like.device) for part in known)
+            table = at_start(starts, values, like)
+            tables.append(torch.cat([table, (table[:, 1] / wider)[:, None]], dim=1))
         self._table, self._plain_table = tables[0], tables[-1]
-        self.score = torch.full_like(like, -torch.inf)
+        self.score = self.reach = torch.full_like(like, -torch.inf)
         self.measured, self.outside_count = torch.zeros_like(like), torch.zeros_like(like)
         self.first_outside = torch.full_like(like, -1)
         self.broken, self.late, self.by_part = (torch.zeros_like(like, dtype=torch.bool) for _ in range(3))
@@ -98,17 +103,18 @@ class Detector:
             early = measurement.sigma >= self.EARLY * self._first
             self.by_part = self.by_part | (early & (parts > self.HARDER * length))
             length = torch.where(early, torch.maximum(length, parts), length)
-        mean, deviation = interpolate(self._grid, table, measurement.sigma)
+        mean, deviation, narrow = interpolate(self._grid, table, measurement.sigma)
         self.late = self.late | ((self.measured == 0) & (measurement.sigma < self.LATE * self._first))
         excess = (length.log() - mean) / deviation
         if held and self.steps:
             last = self.steps[-1]
-            length, mean, deviation, excess = last.length, last.mean, last.deviation, last.excess
+            length, mean, deviation, narrow, excess = last.length, last.mean, last.deviation, last.narrow, last.excess
         excess = torch.where(valid & ~self.late, excess, -torch.inf)
         self.score = torch.maximum(self.score, excess)
+        self.reach = torch.maximum(self.reach, excess * deviation / narrow)
         self.measured = self.measured + valid
         self.broken = self.broken | ~measurement.finite
-        step = Step(measurement.sigma, length, mean, deviation, excess)
+        step = Step(measurement.sigma, length, mean, deviation, narrow, excess)
         self.steps.append(step)
         return step
 
@@ -135,8 +141,8 @@ class Detector:
     def against_no_prompt(self, plain: Measurement) -> Step:
         """Where the path against no prompt stands after this evaluation, which judges no image."""
         length = self._plain.update(plain.sigma, plain.update_norm(), plain.valid)
-        mean, deviation = interpolate(self._grid, self._plain_table, plain.sigma)
-        return Step(plain.sigma, length, mean, deviation, (length.log() - mean) / deviation)
+        mean, deviation, narrow = interpolate(self._grid, self._plain_table, plain.sigma)
+        return Step(plain.sigma, length, mean, deviation, narrow, (length.log() - mean) / deviation)
 
     def trace(self) -> Tensor:
         """Sigma, path length, low and high bound at every evaluation: [B, 4, evaluations].

@@ -10,7 +10,7 @@ from typing import TypeVar, get_args
 import numpy as np
 
 from lib_memstab.core.profile import Calibration, Covered, Mode, Profile, ProfileError, Versions
-from lib_memstab.core.region import Band, Conditions, Likeness, Region
+from lib_memstab.core.region import Band, Conditions, FloatArray, Likeness, Region, widened
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ def _merged(profiles: Sequence[Profile], mode: Mode) -> Calibration:
                     "of an earlier form do not: calibrate again instead of merging it"
                 )
             bands.setdefault(band.conditions, []).append((band, band.count))
-    pooled = tuple(_pooled(bands[conditions]) for conditions in sorted(bands, key=Conditions.key))
+    pooled = tuple(_pooled(bands[conditions], regions[0].log_sigma) for conditions in sorted(bands, key=Conditions.key))
     peaks = np.sort(np.concatenate([region.peaks for region in regions]))
     return Calibration(Region(regions[0].log_sigma, pooled, peaks), _united([one.covered for one in calibrations]))
 
@@ -93,10 +93,11 @@ def _check_fit(one: Profile, other: Profile, mode: Mode) -> None:
         raise ProfileError(f"{both} share trajectories: merge each calibration only once")
 
 
-def _pooled(bands: Sequence[tuple[Band, int]]) -> Band:
-    """The band of all trajectories of these bands, each with its count; as learned at once, where all came everywhere.
+def _pooled(bands: Sequence[tuple[Band, int]], log_sigma: FloatArray) -> Band:
+    """The band of all trajectories of these bands, each with its count; nearly as learned at once.
 
-    Sums of squares are put together around the common mean (Chan et al. 1979).
+    Squares are put together around the common mean as those of whole deviations are (Chan et al. 1979); for deviations
+    upwards that holds where the bands' means are close to each other, as those of one checkpoint's ordinary pictures.
     """
     if len(bands) == 1:
         return bands[0][0]
@@ -104,8 +105,10 @@ def _pooled(bands: Sequence[tuple[Band, int]]) -> Band:
     means, deviations = np.stack([band.mean for band, _ in bands]), np.stack([band.deviation for band, _ in bands])
     total = counts.sum()
     mean = (counts * means).sum(axis=0) / total
-    squares = ((counts - 1) * deviations**2 + counts * (means - mean) ** 2).sum(axis=0)
-    return Band(bands[0][0].conditions, mean, np.sqrt(squares / (total - 1)), int(total), _alike(bands))
+    conditions = bands[0][0].conditions
+    apart = widened(conditions, log_sigma) * (means - mean)
+    deviation = np.sqrt((counts * (deviations**2 + apart**2)).sum(axis=0) / total)
+    return Band(conditions, mean, deviation, int(total), _alike(bands))
 
 
 def _alike(bands: Sequence[tuple[Band, int]]) -> Likeness | None:

@@ -178,7 +178,7 @@ class Monitor:
         """Whether there is anything to do but measure: most images are never suspicious, and cost no more than that."""
         assert self.detector is not None
         assert self._looks is not None
-        return self._looks.awake(evaluation.sigma, self.detector.score, self._by_part(evaluation))
+        return self._looks.awake(evaluation.sigma, self.detector.reach, self._by_part(evaluation))
 
     def _judge(self, found: Judged, again: Again | None) -> Tensor:
         assert self.detector is not None
@@ -192,7 +192,8 @@ class Monitor:
         before = torch.zeros_like(excess, dtype=torch.bool) if self.flagged is None else self.flagged
         bounds = None
         if again is not None:
-            bounds = self._looks.bounds(evaluation, self.detector.score, before, again, self._by_part(evaluation))
+            detector, by_part = self.detector, self._by_part(evaluation)
+            bounds = self._looks.bounds(evaluation, detector.score, before, again, by_part, detector.reach)
         self.flagged = before | self.detector.judge(bounds)
         pull = heat(found.pull)
         new = spread(self.flagged & ~before, pull) > 0
@@ -200,7 +201,9 @@ class Monitor:
         centre, comes_back = limits.mean.exp(), torch.full_like(excess, self._once_in_100)
         comes_back = comes_back if bounds is None else torch.fmin(comes_back, bounds)
         threshold = self.detector.threshold
-        flags = Flags(self.flagged, before, excess, limits.length, centre, limits.deviation, threshold, comes_back)
+        flags = Flags(
+            self.flagged, before, excess, limits.length, centre, limits.deviation, limits.narrow, threshold, comes_back
+        )
         if not self.acts:
             return evaluation.eps
         guided = self.rule.guide(evaluation, flags)

@@ -89,7 +89,8 @@ class Statistic:
     """What the regions bound: the path length of update norms, measured at this guidance scale.
 
     `over`: along what the path is walked. `smaller_end`: whether a step counts by the smaller norm of its two ends.
-    `evened`: whether likenesses are of evened details (`core.likeness`), or of details as they are.
+    `evened`: whether likenesses are of evened details (`core.likeness`), or of details as they are. `upwards`: whether
+    deviations are of what lies above the mean, and wider towards a path's beginning (`core.calibration`).
     What is measured now is `STATISTIC`; other profiles judge nothing.
     """
 
@@ -98,13 +99,14 @@ class Statistic:
     over: Over = added("sigma")
     smaller_end: bool = added(False)
     evened: bool = added(False)
+    upwards: bool = added(False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.reference_guidance <= 100:
             raise ProfileError("the statistic's reference guidance is a number from 1 to 100")
 
 
-STATISTIC = Statistic(over="square root of sigma", smaller_end=True, evened=True)
+STATISTIC = Statistic(over="square root of sigma", smaller_end=True, evened=True, upwards=True)
 """What this version measures, and bounds by a profile that is of the same."""
 
 

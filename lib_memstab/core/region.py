@@ -12,15 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lib_memstab.core.measurement import PathLength
 from lib_memstab.core.plain import added
 
 FloatArray = NDArray[np.float64]
+Values = TypeVar("Values", FloatArray, Tensor)
 
 GRID = np.linspace(math.log(0.03), math.log(15.0), 40)
 """Log noise levels of every region: the range of SD's schedule."""
@@ -33,6 +36,11 @@ MOST_ALIKE = 0.995
 
 LEAST_DEVIATION = 0.001
 """Of a likeness: less than float32 tells apart in it would not judge but fail."""
+
+WIDENING = 1 / 4
+"""How bounds widen towards a path's beginning: with the share of the way that is known to the power of minus this much
+(Wang and Tsiatis 1987, with a Delta of 1/4, between one bound for all looks and O'Brien and Fleming's). Prompts differ
+most at the first evaluations, and a bound for the whole path would have to be theirs; replays pull on."""
 
 _TAIL_SHARE, _TAIL_FEWEST = 0.1, 8
 """Share of the calibration peaks that the tail is read from, and fewest of them (a quarter at most)."""
@@ -70,6 +78,19 @@ class Conditions:
         return self.negative, self.start, self.guidance
 
 
+def widening(left: Values) -> Values:
+    """How many times as wide as its deviation a region is taken where noise is `left` of a path's first level, 0..1.
+
+    1 at the end of the path, and 1.4 at its beginning. What is known of the way is what a `PathLength` has of it.
+    """
+    return (1 - (1 - PathLength.AHEAD) * left**0.5) ** -WIDENING
+
+
+def widened(conditions: Conditions, log_sigma: FloatArray) -> FloatArray:
+    """The same at these log noise levels [K], of paths that begin where these conditions say."""
+    return widening(np.minimum(np.exp(log_sigma) / conditions.start, 1.0))
+
+
 @dataclass(frozen=True)
 class Likeness:
     """How much two pictures of one ordinary prompt are alike in their details (`second_look.likeness`).
@@ -92,6 +113,7 @@ class Likeness:
 class Band:
     """Centre and spread under one set of conditions: mean and deviation of the log path length over the grid, [K].
 
+    The deviation is upwards, of what lies above the mean, and `widened`.
     `count`: trajectories it was learned from; None where an earlier file does not say. `likeness`: of these pictures to
     a second look's; None in a file of earlier days, and where nobody looked.
     """
@@ -270,15 +292,14 @@ def at_start(log_starts: Tensor, tables: Tensor, start: Tensor) -> Tensor:
     return torch.lerp(tables[high - 1], tables[high], share.view(-1, 1, 1))
 
 
-def interpolate(grid: Tensor, tables: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [B] of each image's table [B, 2, K] at its noise level [B]: linear in log sigma over `grid`.
+def interpolate(grid: Tensor, tables: Tensor, sigma: Tensor) -> tuple[Tensor, ...]:
+    """The rows [B] of each image's table [B, R, K] at its noise level [B]: linear in log sigma over `grid`.
 
     Flat outside the grid [K].
     """
     place = sigma.float().clamp(min=1e-8).log().clamp(grid[0], grid[-1])
     high = torch.searchsorted(grid, place.contiguous()).clamp(1, len(grid) - 1)
     share = (place - grid[high - 1]) / (grid[high] - grid[high - 1])
-    index = high.view(-1, 1, 1).expand(-1, 2, 1)
+    index = high.view(-1, 1, 1).expand(-1, tables.shape[1], 1)
     low, top = tables.gather(2, index - 1)[..., 0], tables.gather(2, index)[..., 0]
-    mean, deviation = torch.lerp(low, top, share[:, None]).unbind(1)
-    return mean, deviation
+    return torch.lerp(low, top, share[:, None]).unbind(1)

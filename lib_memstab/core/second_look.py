@@ -1,7 +1,7 @@
 """A second look at a suspicious image: its prompt from other noise, and how much the two pictures are alike.
 
 A prompt that replays gives its picture whatever the noise is (many seeds tell a replay: Carlini et al. 2023). One path
-does not show that; so where an image goes farther out than one ordinary image in four, or is judged by one part of a
+does not show that; so where an image goes farther out than one ordinary image in five, or is judged by one part of a
 prompt of several, its prompt is sampled from noise of our own, in a few extra evaluations, at a guidance of its own and
 against no prompt. The more the picture that the image is becoming is like that one from then on, the lower the bound
 that it is held against; where it is no more like it than ordinary pictures are, the bound is higher.
@@ -41,8 +41,9 @@ GUIDANCE = 4.0
 """Guidance scale of a look, whatever the user samples with: more distorts a picture of so few steps, and with less
 fewer reworded prompts were seen to replay."""
 
-SUSPICIOUS = 4.0
-"""An image gets a look where it goes as far out as one ordinary image in so many."""
+SUSPICIOUS = 5.0
+"""An image gets a look where it goes as far out as one ordinary image in so many, were bounds nowhere wider: a look
+judges nobody by itself, and the earlier a replay is found, the less of it has formed."""
 
 
 class Mark(NamedTuple):
@@ -111,15 +112,15 @@ class SecondLooks:
         self._alike: Tensor | None = None
         self._lowest: Tensor | None = None
 
-    def awake(self, sigma: Tensor, score: Tensor, by_part: Tensor | None = None) -> bool:
+    def awake(self, sigma: Tensor, reach: Tensor, by_part: Tensor | None = None) -> bool:
         """Whether an image of the batch has been suspicious by now: until then none is flagged, and none gets a look.
 
-        `sigma` [B] of this evaluation, `score` and `by_part` as for `bounds`, at every evaluation until then. It is
+        `sigma` [B] of this evaluation, `reach` and `by_part` as for `bounds`, at every evaluation until then. It is
         read back from the device; where there are no looks, nothing is, and it is true.
         """
         if not self._awake:
             self._begin(sigma)
-            suspicious = score > self._suspicious
+            suspicious = reach > self._suspicious
             self._awake = bool((suspicious if by_part is None else suspicious | by_part).any())
         return self._awake
 
@@ -132,14 +133,21 @@ class SecondLooks:
             self._highest = torch.where(noise, self._from_noise, self._from_picture)
 
     def bounds(
-        self, evaluation: Evaluation, score: Tensor, flagged: Tensor, again: Again, by_part: Tensor | None = None
+        self,
+        evaluation: Evaluation,
+        score: Tensor,
+        flagged: Tensor,
+        again: Again,
+        by_part: Tensor | None = None,
+        reach: Tensor | None = None,
     ) -> Tensor | None:
         """What images that had a look are held against at this evaluation, float32 [B].
 
         Not a number for the others, and None while there is none. A look is due by `score` [B], the largest excess so
-        far; one that was `flagged` before, bool [B], gets none, and neither does one beyond the highest bound. An image
-        that is judged `by_part`, bool [B], gets its first two whatever the score is. Whether one is due is read back
-        from the device at each evaluation.
+        far; the first by `reach` [B], the same by deviations that are nowhere wider (None: by the score). An image that
+        was `flagged` before, bool [B], gets none, and neither does one beyond the highest bound. One that is judged
+        `by_part`, bool [B], gets its first two however far out it is. Whether one is due is read back from the device
+        at each evaluation.
         """
         if self._ordinary is None:
             return None
@@ -147,7 +155,8 @@ class SecondLooks:
         assert self._highest is not None
         if self._looked is None:
             self._looked = torch.zeros_like(score)
-        due = score > self._suspicious + self._looked / LOOKS * (self._bound - self._suspicious)
+        far = score if reach is None else torch.where(self._looked == 0, reach, score)
+        due = far > self._suspicious + self._looked / LOOKS * (self._bound - self._suspicious)
         due = due if by_part is None else due | (by_part & (self._looked < 2))
         images = (due & (score <= self._highest) & (self._looked < LOOKS) & ~flagged).nonzero().flatten()
         if len(images):

@@ -51,7 +51,8 @@ class Flags:
         excess: standardised excess of this evaluation.
         length: path length so far.
         centre: path length at the region's centre, at this noise level.
-        deviation: the region's standard deviation of the log path length, at this noise level.
+        deviation: the region's deviation of the log path length, at this noise level.
+        anew: the same for a path that begins anew on its way, which is not widened towards a beginning.
         threshold: score from which an image is flagged.
         comes_back: score from which a steered image's path, begun anew, says that the replay comes back: what one
             ordinary image in 100 reaches, whatever the sensitivity is, or less where a second look lowers the bound.
@@ -63,6 +64,7 @@ class Flags:
     length: Tensor
     centre: Tensor
     deviation: Tensor
+    anew: Tensor
     threshold: float
     comes_back: Tensor
 
@@ -182,7 +184,7 @@ class Windows(Recalling):
         self._path.restart(~flags.before)
         guided = unguided_at_flag(evaluation, flags, self.strength).float()
         recalled = self.recall(evaluation, flags)
-        out = (length / flags.centre).log() / flags.deviation
+        out = (length / flags.centre).log() / flags.anew
         self._comes_back(flags, out, _share_of_way(evaluation, recalled) > self.LED)
         excess = too_alike(evaluation.x0(guided), recalled, self.KEPT)
         return (guided + self.strength * excess / spread(evaluation.sigma, excess)).to(evaluation.eps.dtype)

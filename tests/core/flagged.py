@@ -32,6 +32,7 @@ def flags(before=False):
         length=torch.ones(count),
         centre=torch.ones(count),
         deviation=torch.full((count,), 0.02),
+        anew=torch.full((count,), 0.02),
         threshold=THRESHOLD,
         comes_back=torch.full((count,), THRESHOLD),
     )

@@ -123,10 +123,10 @@ def watched(prompts, again="own", spoil=None, **settings):
 
 
 @cache
-def strength_at(rate, number=0, replay=True):
-    """How hard a prompt has to pull for its score to be what one ordinary image in `rate` reaches."""
+def strength_at(rate, number=0, replay=True, by="score"):
+    """How hard a prompt has to pull for its score, or its reach, to be what one ordinary image in `rate` reaches."""
     tried = np.linspace(0.2, 1.0, 400)
     watching, _ = watched(Prompts(tried, [replay] * len(tried), [number] * len(tried)), again=None)
-    scores = watching.detector.score.numpy()
+    scores = getattr(watching.detector, by).numpy()
     assert scores.min() < learned().threshold(rate) < scores.max()
     return float(np.interp(learned().threshold(rate), np.maximum.accumulate(scores), tried))

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from lib_memstab.core.calibration import OUTSPOKEN, learn, with_likeness, with_likeness_of
-from lib_memstab.core.region import GRID, Conditions, Likeness
+from lib_memstab.core.region import GRID, Conditions, Likeness, widened, widening
 from tests.core.test_region import ordinary, region_of, scores
 
 
@@ -118,7 +119,7 @@ def test_large_bands_contradict_a_line_that_they_do_not_lie_on():
     rng = np.random.default_rng(13)
     small, large = (
         np.mean([false_alarms(learn(*bands_of(BENT, count, rng)), BENT, rng) for _ in range(10)], axis=0)
-        for count in (OUTSPOKEN // 2, 2 * OUTSPOKEN)
+        for count in (OUTSPOKEN // 2, 3 * OUTSPOKEN)
     )
     assert small.max() > 0.03
     assert large.max() < 0.016
@@ -128,9 +129,48 @@ def test_large_bands_on_a_line_follow_it():
     rng = np.random.default_rng(14)
     straight = dict.fromkeys(BENT, 1.0)
     curves, kinds = bands_of(straight, 2 * OUTSPOKEN, rng)
-    together = [np.log(band.deviation).mean() for band in learn(curves, kinds).bands]
-    alone = [np.log(learn(*bands_of({kind: 1.0}, 2 * OUTSPOKEN, rng)).bands[0].deviation).mean() for kind in straight]
+    together = [spread_of(band) for band in learn(curves, kinds).bands]
+    alone = [spread_of(learn(*bands_of({kind: 1.0}, 2 * OUTSPOKEN, rng)).bands[0]) for kind in straight]
     assert np.std(together) < np.std(alone)
+
+
+def spread_of(band):
+    """Mean log deviation of a band, as if it were no wider anywhere."""
+    return np.log(band.deviation / widened(band.conditions, GRID)).mean()
+
+
+def test_prompts_that_pull_little_do_not_widen_the_bound():
+    rng = np.random.default_rng(15)
+    curves, weak = ordinary(400, rng), ordinary(200, rng)
+    weak -= 0.02 * rng.uniform(0, 6, (200, 1))
+    late, every = np.exp(GRID) < 1, np.concatenate([curves, weak])
+    alone, together = (
+        (band.mean + 3 * band.deviation)[late] for band in (learn(curves).bands[0], learn(every).bands[0])
+    )
+    by_both_sides = (every.mean(axis=0) + 3 * every.std(axis=0))[late]
+    assert (together - alone).mean() < 0.3 * (by_both_sides - alone).mean()
+
+
+@pytest.mark.parametrize("count", [8, 9, 40])
+def test_each_trajectory_is_held_against_the_others_alone(count):
+    curves = ordinary(count, np.random.default_rng(count))
+    curves[3:, 35:] = np.nan if count == 40 else curves[3:, 35:]
+    region = learn(curves)
+    rate = []
+    for place, own in enumerate(curves):
+        others = np.delete(curves, place, axis=0)
+        mean = np.nanmean(others, axis=0)
+        above = np.where(others > mean, others - mean, np.nan)
+        deviation = np.sqrt(np.nanmean(above**2, axis=0)) * widened(Conditions(), GRID)
+        rate.append(np.nanmax(((own - mean) / deviation)[: len(region.log_sigma)]))
+    np.testing.assert_allclose(region.peaks, np.sort(rate), rtol=1e-9)
+
+
+def test_bounds_are_wider_where_a_path_begins():
+    first, middle, last = widened(Conditions(start=14.6), np.log([14.6, 14.6 / 4, 1e-9]))
+    assert (first, middle, last) == pytest.approx((0.25**-0.25, 0.625**-0.25, 1), rel=1e-4)
+    assert widened(Conditions(start=2.0), np.log([9.0])) == pytest.approx(first)  # a grid level that it never came to
+    torch.testing.assert_close(widening(torch.tensor([1.0, 0.25, 0.0])), torch.tensor([first, middle, 1.0]).float())
 
 
 LOW, HIGH = Conditions(3.0), Conditions(7.0)

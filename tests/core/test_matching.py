@@ -61,7 +61,8 @@ def test_what_a_profile_is_not_for(change, reason):
 
 
 @pytest.mark.parametrize(
-    "change", [{"over": "sigma"}, {"smaller_end": False}, {"evened": False}, {"reference_guidance": 15}]
+    "change",
+    [{"over": "sigma"}, {"smaller_end": False}, {"evened": False}, {"upwards": False}, {"reference_guidance": 15}],
 )
 def test_a_profile_of_another_statistic_judges_nothing(change):
     found = match(replace(PROFILE, statistic=replace(STATISTIC, **change)), **JOB)

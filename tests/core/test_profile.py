@@ -31,9 +31,9 @@ hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDENS = GOLDEN, EARLIER, UNLOOKED, OVER_SIGMA, BOTH_ENDS, AS_THEY_ARE = tuple(
+GOLDENS = GOLDEN, EARLIER, UNLOOKED, OVER_SIGMA, BOTH_ENDS, AS_THEY_ARE, BOTH_SIDES = tuple(
     ROOT / "tests" / "golden" / f"profile{form}.json"
-    for form in ("", "-earlier", "-without-likeness", "-over-sigma", "-mean-of-ends", "-as-they-are")
+    for form in ("", "-earlier", "-without-likeness", "-over-sigma", "-mean-of-ends", "-as-they-are", "-both-sides")
 )
 SHA256 = "0123456789abcdef" * 4
 
@@ -122,6 +122,7 @@ PROFILES = st.builds(
         over=st.sampled_from(["sigma", "square root of sigma"]),
         smaller_end=st.booleans(),
         evened=st.booleans(),
+        upwards=st.booleans(),
     ),
     modes=st.dictionaries(st.sampled_from(["txt2img", "img2img"]), calibrations(), min_size=1),
 )
@@ -274,7 +275,12 @@ def test_a_file_that_does_not_say_by_which_norm_a_step_counts_is_of_another_stat
 
 def test_a_file_that_does_not_say_what_a_likeness_is_of_is_of_another_statistic():
     assert b'"evened"' not in AS_THEY_ARE.read_bytes()
-    assert load(AS_THEY_ARE).statistic == dataclasses.replace(STATISTIC, evened=False)
+    assert load(AS_THEY_ARE).statistic == dataclasses.replace(STATISTIC, evened=False, upwards=False)
+
+
+def test_a_file_that_does_not_say_what_a_deviation_is_of_is_of_another_statistic():
+    assert b'"upwards"' not in BOTH_SIDES.read_bytes()
+    assert load(BOTH_SIDES).statistic == dataclasses.replace(STATISTIC, upwards=False)
 
 
 def test_every_field_is_described_in_the_schema():

@@ -59,7 +59,8 @@ def lowest():
 
 @pytest.mark.parametrize("replay", [True, False])
 def test_an_image_that_is_short_of_suspicious_gets_no_look(replay):
-    prompts = Prompts([strength_at(SUSPICIOUS - less, 0, replay) for less in (2, 0.5)], [replay] * 2, [0, 0])
+    strengths = [strength_at(SUSPICIOUS - less, 0, replay, "reach") for less in (2, 0.1)]
+    prompts = Prompts(strengths, [replay] * 2, [0, 0])
     found = reports(prompts)
     assert prompts.calls == []
     assert [(one.verdict, one.second_look, one.extra_evaluations) for one in found] == [("clear", None, 0)] * 2
@@ -472,7 +473,7 @@ def test_the_curve_of_a_report_has_the_bound_that_was_held_against_it():
 
 def test_a_report_says_what_a_look_found_and_what_it_took():
     rates = (SUSPICIOUS - 1, SUSPICIOUS + 3, 90)
-    prompts = Prompts([strength_at(rate, replay=False) for rate in rates], [False] * 3, [0] * 3)
+    prompts = Prompts([strength_at(rate, replay=False, by="reach") for rate in rates], [False] * 3, [0] * 3)
     calm, suspicious, near = reports(prompts)
     assert [one.extra_evaluations for one in (calm, suspicious, near)] == [0, ONE_LOOK, ALL_LOOKS]
     assert calm.second_look is None
@@ -572,7 +573,7 @@ def test_a_batch_of_which_nobody_is_suspicious_is_measured_and_no_more(monkeypat
 
     monkeypatch.setattr(Windows, "guide", fail)
     monkeypatch.setattr(SecondLooks, "bounds", fail)
-    prompts = Prompts([strength_at(SUSPICIOUS - 1, 0, False), 0.2], [False] * 2, [0, 1])
+    prompts = Prompts([strength_at(SUSPICIOUS - 0.1, 0, False, "reach"), 0.2], [False] * 2, [0, 1])
     watching, _ = watched(prompts, mode="suppress")
     found = watching.reports(2)
     assert [(one.verdict, one.steps.measured, one.second_look) for one in found] == [("clear", EVALUATIONS, None)] * 2

@@ -112,7 +112,7 @@ def test_the_excess_out_of_a_badge_is_the_score_of_its_evaluation_and_above_one_
 @pytest.fixture
 def looking(lab):
     """The lab for bounds that no picture reaches alone, whose calibration found all ordinary pictures unlike."""
-    source = LabSource(Sampling(steps=4, width=128, height=128, sensitivity=1e6))
+    source = LabSource(Sampling(steps=4, width=128, height=128, sensitivity=1e8))
     bands = tuple(replace(band, likeness=Likeness(-2.0, 0.05)) for band in lab.lab.region.bands)
     source.lab = replace(lab.lab, region=replace(lab.lab.region, bands=bands))
     return source
@@ -125,7 +125,7 @@ def test_what_came_of_a_second_look_is_kept_and_in_the_table(looking, tmp_path):
     off, detected, after = journal.entries()
     assert (off.alike, off.extra) == (None, 0)
     assert detected.verdict == "flagged"
-    assert detected.score < looking.lab.region.threshold(1e6)
+    assert detected.score < looking.lab.region.threshold(1e8)
     assert 0.5 < detected.alike <= 1
     assert (after.verdict, after.alike is None) == ("suppressed", False)
     rows = shown(journal, subjects, TileDescriptor())
