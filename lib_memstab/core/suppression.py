@@ -139,8 +139,9 @@ class Windows(Recalling):
     as far out as one ordinary path in 100 does, or beyond the lower bound of an image that still is like its second
     look, and the windows have led `LED` of the way to what was recalled, or the path has come so far since its first
     evaluation (it alone would not do: after a large step without guidance every prompt pulls hard). Then words are read
-    three tokens at a time, and the end is the empty prompt's. Of a prompt with several parts it is the path of the one
-    that pulls hardest, as a replay hides in their mean.
+    three tokens at a time, and the end is the empty prompt's. Where the windows led to the picture at that very
+    evaluation, it has no guidance either: in few steps that one is enough to make the copy. Of a prompt with several
+    parts it is the path of the one that pulls hardest, as a replay hides in their mean.
 
     Without the windows' text the end is swapped instead, and the second time the prompt is the empty one: an embedding
     that fills the prompt has no end to swap, and its words alone may recall the picture.
@@ -185,21 +186,26 @@ class Windows(Recalling):
         guided = unguided_at_flag(evaluation, flags, self.strength).float()
         recalled = self.recall(evaluation, flags)
         out = (length / flags.centre).log() / flags.anew
-        self._comes_back(flags, out, _share_of_way(evaluation, recalled) > self.LED)
+        leads = self._comes_back(flags, out, _share_of_way(evaluation, recalled) > self.LED)
+        unguided = torch.lerp(guided, evaluation.eps_uncond.float(), self.strength)
+        guided = torch.where(spread(leads, guided) > 0, unguided, guided)
         excess = too_alike(evaluation.x0(guided), recalled, self.KEPT)
         return (guided + self.strength * excess / spread(evaluation.sigma, excess)).to(evaluation.eps.dtype)
 
-    def _comes_back(self, flags: Flags, out: Tensor, led: Tensor) -> None:
+    def _comes_back(self, flags: Flags, out: Tensor, led: Tensor) -> Tensor:
         """Take how far `out` each path is, in deviations [B], and whether windows `led` to the picture, bool [B].
 
-        `out` is not a number where nothing was measured since the flag; the first number is what counts as the first.
+        Which images come back at this evaluation, for the first time, and were led there, bool [B]. `out` is not a
+        number where nothing was measured since the flag; the first number is what counts as the first.
         """
         nobody = torch.zeros_like(flags.before)
         first = torch.full_like(out, torch.nan) if self._first is None else self._first
         self._first = torch.where(flags.before & first.isnan(), out.clamp(min=0), first)
         self._led = (nobody if self._led is None else self._led) | (flags.before & led)
         least = flags.comes_back + torch.where(self._led, 0.0, self._first)
-        self._again = (nobody if self._again is None else self._again) | (flags.before & (out > least))
+        known = nobody if self._again is None else self._again
+        self._again = known | (flags.before & (out > least))
+        return self._again & ~known & led
 
 
 def too_alike(latent: Tensor, other: Tensor, kept: float) -> Tensor:

@@ -60,6 +60,19 @@ def test_a_prompt_whose_pieces_recall_the_picture_is_read_in_glimpses_from_then_
         torch.testing.assert_close(read[[0, 2, 3]], rows.halves[[0, 2, 3]])
 
 
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_where_pieces_lead_to_the_picture_for_the_first_time_there_is_no_guidance(predictions, strength):
+    rule, later = Windows(strength), evaluation(leading(predictions, 1), 4.0)
+    rule.guide(evaluation(predictions), flags())
+    unguided = later.eps.clone()
+    unguided[1] = torch.lerp(later.eps[1], later.eps_uncond[1], strength)
+    assert (unguided[1] - later.eps[1]).mean(dim=(1, 2)).abs().min() > 0.1
+    for expected in (unguided, later.eps):
+        # What is taken out for its likeness to the picture leaves the channels' means.
+        found = rule.guide(later, flags(before=True))
+        torch.testing.assert_close(found.mean(dim=(2, 3)), expected.mean(dim=(2, 3)), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("share", "recalls"), [(Windows.LED - 0.01, False), (Windows.LED + 0.01, True), (-1.0, False)])
 def test_pieces_that_pull_hard_at_another_picture_do_not_recall_it(predictions, read_rows, share, recalls):
     text, rows = read_rows
