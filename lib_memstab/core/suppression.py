@@ -94,10 +94,10 @@ def end_swapped(text: Tensor, rows: TextRows) -> Tensor:
     return torch.where(rows.words[..., None], text, rows.empty.to(text))
 
 
-def unguided_at_flag(evaluation: Evaluation, flags: Flags, strength: float) -> Tensor:
-    """Guided noise prediction [B, C, H, W], with as much less guidance as `strength` says where an image is flagged."""
-    first = torch.lerp(evaluation.eps, evaluation.eps_uncond, strength)
-    return torch.where(spread(flags.before, evaluation.eps) > 0, evaluation.eps, first)
+def unguided(evaluation: Evaluation, images: Tensor, strength: float) -> Tensor:
+    """Guided noise prediction [B, C, H, W], with as much less guidance as `strength` says for `images`, bool [B]."""
+    without = torch.lerp(evaluation.eps, evaluation.eps_uncond, strength)
+    return torch.where(spread(images, evaluation.eps) > 0, without, evaluation.eps)
 
 
 class Recalling(Rule):
@@ -183,12 +183,10 @@ class Windows(Recalling):
             norm = torch.maximum(norm, evaluation.hardest)
         length = self._path.update(measured.sigma, norm, measured.valid)
         self._path.restart(~flags.before)
-        guided = unguided_at_flag(evaluation, flags, self.strength).float()
         recalled = self.recall(evaluation, flags)
         out = (length / flags.centre).log() / flags.anew
         leads = self._comes_back(flags, out, _share_of_way(evaluation, recalled) > self.LED)
-        unguided = torch.lerp(guided, evaluation.eps_uncond.float(), self.strength)
-        guided = torch.where(spread(leads, guided) > 0, unguided, guided)
+        guided = unguided(evaluation, ~flags.before | leads, self.strength).float()
         excess = too_alike(evaluation.x0(guided), recalled, self.KEPT)
         return (guided + self.strength * excess / spread(evaluation.sigma, excess)).to(evaluation.eps.dtype)
 

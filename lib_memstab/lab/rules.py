@@ -14,7 +14,7 @@ from lib_memstab.core.suppression import (
     Windows,
     end_swapped,
     too_alike,
-    unguided_at_flag,
+    unguided,
 )
 
 
@@ -77,7 +77,7 @@ class EndSwap(Rule):
 
     def guide(self, evaluation: Evaluation, flags: Flags) -> Tensor:
         self._begun = True
-        return unguided_at_flag(evaluation, flags, self.strength)
+        return unguided(evaluation, ~flags.before, self.strength)
 
 
 class EndSwapAway(EndSwap, Recalling):
