@@ -64,8 +64,10 @@ PART = Mark(1.01, 0.7, 5.0)
 """One more for an image that is judged by one part of its prompt. The path of a part, or of the parts' mean, may be an
 ordinary one while the sum replays, so what has nearly all details of its look is a replay, whatever the path was."""
 
-UNLIKE = (2.0, 3.0)
-"""Usual deviations above that likeness: up to them the bound is highest, and from them on as without a look."""
+UNLIKE = 0.1
+"""Below the first mark the bound rises, and is highest from so much below it on (likeness as an inverse hyperbolic
+tangent). Not in usual deviations: captions' pictures are more alike than those of words that a calibration strings
+together."""
 
 RARER, IN_A_PICTURE, MUCH_RARER = 3.0, 5.0, 1000.0
 """The highest bound is the one for so many times rarer false alarms than the user asks for: from noise alone, where the
@@ -180,15 +182,13 @@ class SecondLooks:
         mean, deviation = self._table[..., 0].unbind(1)
         place = alike.clamp(-MOST_ALIKE, MOST_ALIKE).arctanh()
         marks = [(mean + mark.usual * deviation).clamp(min=math.atanh(mark.least)) for mark in (*MARKS, PART)]
-        higher_to = torch.minimum(mean + UNLIKE[1] * deviation, marks[0])
-        highest_to = higher_to - (UNLIKE[1] - UNLIKE[0]) * deviation
-        higher = ((higher_to - place) / (higher_to - highest_to)).clamp(0, 1)
-        bound = self._bound + higher * (self._highest - self._bound)
+        places = [marks[0] - UNLIKE, *marks]
+        levels: list[Tensor | float] = [self._highest, *self._bounds]
         lowered = [
             ((place - low) / (high - low)).clamp(0, 1) * (above - below)
-            for (low, high), (above, below) in zip(pairwise(marks), pairwise(self._bounds), strict=True)
+            for (low, high), (above, below) in zip(pairwise(places), pairwise(levels), strict=True)
         ]
-        bound = bound - torch.stack(lowered[:-1]).sum(0)
+        bound = self._highest - torch.stack(lowered[:-1]).sum(0)
         return bound if by_part is None else torch.where(by_part, bound - lowered[-1], bound)
 
     def told(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
