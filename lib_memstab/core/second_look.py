@@ -64,10 +64,10 @@ PART = Mark(1.01, 0.7, 5.0)
 """One more for an image that is judged by one part of its prompt. The path of a part, or of the parts' mean, may be an
 ordinary one while the sum replays, so what has nearly all details of its look is a replay, whatever the path was."""
 
-UNLIKE = 0.1
-"""Below the first mark the bound rises, and is highest from so much below it on (likeness as an inverse hyperbolic
-tangent). Not in usual deviations: captions' pictures are more alike than those of words that a calibration strings
-together."""
+UNLIKE, RISE = Mark(math.inf, 0.25, 3.0), 0.1
+"""From `UNLIKE` on, and from the first mark on at the latest, the bound is as without a look. Below it rises, and is
+highest from so much below on (likeness as an inverse hyperbolic tangent). Not by the usual likeness alone: pictures of
+captions are more alike than those of words that a calibration strings together."""
 
 RARER, IN_A_PICTURE, MUCH_RARER = 3.0, 5.0, 1000.0
 """The highest bound is the one for so many times rarer false alarms than the user asks for: from noise alone, where the
@@ -181,14 +181,16 @@ class SecondLooks:
         assert self._highest is not None
         mean, deviation = self._table[..., 0].unbind(1)
         place = alike.clamp(-MOST_ALIKE, MOST_ALIKE).arctanh()
-        marks = [(mean + mark.usual * deviation).clamp(min=math.atanh(mark.least)) for mark in (*MARKS, PART)]
-        places = [marks[0] - UNLIKE, *marks]
-        levels: list[Tensor | float] = [self._highest, *self._bounds]
+        unlike, *marks = (
+            (mean + mark.usual * deviation).clamp(min=math.atanh(mark.least)) for mark in (UNLIKE, *MARKS, PART)
+        )
+        higher = ((torch.minimum(unlike, marks[0]) - place) / RISE).clamp(0, 1)
+        bound = self._bound + higher * (self._highest - self._bound)
         lowered = [
             ((place - low) / (high - low)).clamp(0, 1) * (above - below)
-            for (low, high), (above, below) in zip(pairwise(places), pairwise(levels), strict=True)
+            for (low, high), (above, below) in zip(pairwise(marks), pairwise(self._bounds), strict=True)
         ]
-        bound = self._highest - torch.stack(lowered[:-1]).sum(0)
+        bound = bound - torch.stack(lowered[:-1]).sum(0)
         return bound if by_part is None else torch.where(by_part, bound - lowered[-1], bound)
 
     def told(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:

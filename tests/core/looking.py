@@ -17,7 +17,7 @@ from lib_memstab.core.suppression import TextRows, Windows
 
 SIGMAS = (*np.exp(np.linspace(np.log(14.6), np.log(0.03), 20)), 0.0)
 SHAPE = (4, 16, 16)
-SHARED = 0.4
+SHARED = 0.3
 """Share of an ordinary prompt's picture that it gives whatever the noise is."""
 
 

@@ -24,6 +24,7 @@ from lib_memstab.core.second_look import (
     MUCH_RARER,
     PART,
     RARER,
+    RISE,
     SUSPICIOUS,
     UNLIKE,
     SecondLooks,
@@ -271,7 +272,7 @@ def test_the_bound_is_highest_for_ordinary_likeness_and_lowest_for_much(mean, de
     marks = (*MARKS, PART)
     by_least, by_usual = np.arctanh([mark.least for mark in marks]), [mean + mark.usual * deviation for mark in marks]
     first, middle, last, part = {"least": by_least, "usual": by_usual, "either": np.maximum(by_least, by_usual)}[counts]
-    highest_to = first - UNLIKE
+    higher_to = min(max(np.arctanh(UNLIKE.least), mean + UNLIKE.usual * deviation), first)
     prompts = Prompts([0.4], [True], [0])
     looks = SecondLooks(region, 100, GUIDANCE)
     score, flagged = torch.tensor([low + 0.01]), torch.zeros(1, dtype=torch.bool)
@@ -282,8 +283,9 @@ def test_the_bound_is_highest_for_ordinary_likeness_and_lowest_for_much(mean, de
     lower, least_of_all, of_part = (region.threshold(mark.rarity) - high for mark in marks[1:])
     for place, change, changed_of_part in (
         (-1.0, higher, higher),
-        (highest_to, higher, higher),
-        ((highest_to + first) / 2, higher / 2, higher / 2),
+        (higher_to - RISE, higher, higher),
+        (higher_to - RISE / 2, higher / 2, higher / 2),
+        (higher_to, 0, 0),
         (first, 0, 0),
         ((first + middle) / 2, lower / 2, lower / 2),
         (middle, lower, lower),
