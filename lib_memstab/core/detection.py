@@ -52,10 +52,13 @@ class Detector:
     EARLY: ClassVar[float] = 0.7
     HARDER: ClassVar[float] = 1.01
     """How many times as long the hardest part's path is, at least, where an image is judged by it."""
+    CLEARLY: ClassVar[float] = 10.0
+    """A bound that one ordinary image in so many reaches, or a lower one, is that of an image clearly like its look."""
 
     def __init__(self, region: Region, threshold: float, guidance: float, negative: bool = False) -> None:
         self.region, self.threshold = region, threshold
         self._tables = [region.tables(guidance, kind) for kind in dict.fromkeys((negative, False))]
+        self._clearly = min(threshold, region.threshold(self.CLEARLY)) if negative else -torch.inf
         self.steps: list[Step] = []
         self._bounds: list[Tensor] = []
         self._path, self._plain, self._hardest = PathLength(), PathLength(), PathLength()
@@ -122,13 +125,16 @@ class Detector:
         """Who is outside at the evaluation just taken, bool [B]; it is counted, so ask once.
 
         `bounds` [B], where they are numbers, take the place of the threshold. Where a part of the prompt was judged by,
-        lower ones hold for the largest excess so far, as that part counts at the beginning only.
+        lower ones hold for the largest excess so far, as that part counts at the beginning only. So does the path
+        against no prompt where there is a negative one; but ordinary prompts go far out there as well, so that only the
+        bounds of what is clearly like its second look do.
         """
         excess = self.steps[-1].excess
         threshold = torch.full_like(excess, self.threshold)
         bound = threshold if bounds is None else torch.where(bounds.isnan(), threshold, bounds)
         self._bounds.append(bound)
-        outside = torch.where(self.by_part & (bound < threshold), self.score, excess) > bound
+        lower = bound < torch.where(self.by_part, threshold, self._clearly)
+        outside = torch.where(lower, self.score, excess) > bound
         now = float(len(self.steps) - 1)
         self.first_outside = torch.where(outside & (self.outside_count == 0), now, self.first_outside)
         self.outside_count = self.outside_count + outside

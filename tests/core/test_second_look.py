@@ -595,3 +595,16 @@ def test_what_comes_back_below_its_bound_is_outside_only_where_a_part_of_the_pro
         assert not detector.judge()
         assert bool(detector.judge(torch.tensor([low]))) == expected
         assert not detector.judge(torch.tensor([high + 0.1]))
+
+
+@pytest.mark.parametrize(("negative", "rarity", "expected"), [(True, 9, True), (True, 11, False), (False, 9, False)])
+def test_what_comes_back_is_outside_against_a_negative_prompt_where_it_is_clearly_like_its_look(
+    negative, rarity, expected
+):
+    bound, high = learned().threshold(rarity), bounds()[1]
+    detector = Detector(learned(), high, GUIDANCE, negative)
+    for level, strength in ((14.6, 0.5), (10.0, 0.5), (8.0, 0.5), (6.0, 0.05), (2.0, 0.05), (1.0, 0.05)):
+        detector.update(evaluation_of(Prompts([strength]), level=level).measured)
+    assert float(detector.steps[-1].excess) < bound < float(detector.score) < high
+    assert not detector.judge()
+    assert bool(detector.judge(torch.tensor([bound]))) == expected
